@@ -96,6 +96,16 @@ class DatabaseUnreachableError(DatabaseError):
     """Cannot connect to the database {target}: {reason}"""
 
 
+class DatabaseUrlError(DatabaseError):
+    """Not a database address: {reason} (expected postgresql://user:password@host:port/name, or libpq's \
+key=value pairs)"""
+
+
+class DatabaseBusyError(DatabaseError):
+    """All {connections} connections of this process to the database {target} were in use for {seconds:g} s: \
+raise max_connections, or hold them for less long"""
+
+
 class EmbeddedServerError(DatabaseError):
     """{message}"""
 
@@ -114,8 +124,8 @@ class SchemaTooNewError(SchemaError):
 
 class FlowShapeMismatchError(DatabaseError):
     """Flow {flow_slug} in the database differs from the code:
-{differences}
-Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
+    {differences}
+    Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
 
 
 # --- worker --------------------------------------------------------------------------------------

@@ -1,0 +1,159 @@
+"""Worker: a dispatcher process that runs flows' tasks in a pool of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Any
+
+from pgflow import errors
+from pgflow.database import Database
+from pgflow.database.choice import open_database
+from pgflow.errors import UsageError, WorkerStartError
+from pgflow.flow import Flow
+from pgflow.reference import reference_of
+
+__all__ = ["Worker"]
+
+STOP_TIMEOUT_SECONDS = 10.0
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from pgflow.worker.__main__ import main; sys.exit(main())"
+)
+
+
+class Worker:
+    """Serves flows: ``start`` runs a dispatcher in a process of its own, ``stop`` drains and ends it.
+
+    ``database`` is a Database, a URL, or None for the usual order of choice. ``flows`` are references
+    (``package.module:flow`` or ``path/file.py:flow``); a Flow object is taken where it can be turned into one.
+    ``slots`` is the number of tasks that run at a time, one pool process each; the default is the number of cores.
+    ``preload=False`` keeps the forkserver from importing the flows, where an import must happen in each process.
+    ``allow_data_loss`` recompiles flows whose steps have changed, deleting their runs. ``stderr`` is where the
+    dispatcher logs and handlers print (as for subprocess.Popen; None: this process's).
+
+    When this process ends without ``stop``, however it ends, the dispatcher drains and ends too.
+    """
+
+    def __init__(
+        self,
+        database: Database | str | None = None,
+        flows: Sequence[str | Flow] = (),
+        *,
+        slots: int | None = None,
+        preload: bool = True,
+        allow_data_loss: bool = False,
+        stderr: int | IO[Any] | None = None,
+    ) -> None:
+        if isinstance(flows, str) or not flows:
+            raise UsageError(message=f"flows must be a list of at least one flow, got {flows!r}")
+        self._owns_database = not isinstance(database, Database)
+        self._database = database if isinstance(database, Database) else open_database(database)
+        self._flows = [flow if isinstance(flow, str) else reference_of(flow) for flow in flows]
+        self._slots = slots if slots is not None else available_cores()
+        if self._slots < 1:
+            raise UsageError(message=f"slots must be at least 1, got {self._slots}")
+        self._preload = preload
+        self._allow_data_loss = allow_data_loss
+        self._stderr = stderr
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Worker:
+        """Start the dispatcher and wait until it serves.
+
+        Raises what keeps it from serving: FlowNotFoundError, FlowImportError, FlowDefinitionError,
+        FlowShapeMismatchError, DatabaseError or WorkerStartError.
+        """
+        if self._process is not None:
+            raise WorkerStartError(message="This worker has been started already")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            start_new_session=True,  # Ctrl-C in the terminal is for this process, which then calls stop
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # stdin stays open: its end tells the dispatcher that this process is gone.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(self._order() + "\n")
+            self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if answer != "ready\n":
+            self._abandon_start(answer)
+        return self
+
+    def _order(self) -> str:
+        return json.dumps(
+            {
+                "database": self._database.order(),
+                "flows": self._flows,
+                "slots": self._slots,
+                "preload": self._preload,
+                "allow_data_loss": self._allow_data_loss,
+            }
+        )
+
+    def _abandon_start(self, answer: str) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        process.communicate()
+        self._close_database()
+        if not answer:
+            raise WorkerStartError(message=f"The dispatcher ended while starting, exit code {process.returncode}")
+        failure = json.loads(answer)
+        raise getattr(errors, failure["error"])(**failure["values"])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the dispatcher process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, timeout: float | None = None) -> int:
+        """Stop claiming, let what runs finish (each task has its deadline), deliver, end.
+
+        After ``timeout`` seconds what still runs is killed and handed back. Returns the dispatcher's exit
+        code, 0 after a clean end; stopping a worker that does not run returns 0.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.communicate()
+        self._close_database()
+        return process.returncode
+
+    def _close_database(self) -> None:
+        if self._owns_database:
+            self._database.close()
+
+    def __enter__(self) -> Worker:
+        return self.start() if self._process is None else self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

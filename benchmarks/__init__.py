@@ -1,0 +1,1 @@
+"""Measurements of pgflow; each module is run as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,30 @@
+"""What a failed call to the database means: come back later, or the data itself was refused."""
+
+from __future__ import annotations
+
+import psycopg
+
+from pgflow.errors import DatabaseError
+
+FAILURES = (DatabaseError, psycopg.Error)
+"""Everything that a call to ``Database`` raises when the database does not do its part."""
+
+_TRANSIENT_CLASSES = {
+    "08",  # connection exception
+    "25",  # invalid transaction state: read-only after a failover
+    "40",  # transaction rollback: serialization failure, deadlock
+    "53",  # insufficient resources
+    "55",  # object not in prerequisite state: lock not available
+    "57",  # operator intervention: shutdown, statement timeout
+    "58",  # system error
+}
+
+
+def is_data_error(error: Exception) -> bool:
+    """Whether the same statement with the same data would fail again, judged by SQLSTATE.
+
+    A lost connection has no SQLSTATE and is not the data's fault.
+    """
+    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+        return False
+    return error.sqlstate[:2] not in _TRANSIENT_CLASSES

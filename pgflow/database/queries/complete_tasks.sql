@@ -1,0 +1,9 @@
+SELECT verdict
+FROM pgflow.complete_tasks(
+  %(run_ids)s::uuid[],
+  %(step_slugs)s::text[],
+  %(task_indexes)s::int[],
+  %(outputs)s::jsonb[],
+  %(attempts)s::int[]
+)
+ORDER BY ordinal

@@ -1,0 +1,9 @@
+SELECT verdict
+FROM pgflow.fail_tasks(
+  %(run_ids)s::uuid[],
+  %(step_slugs)s::text[],
+  %(task_indexes)s::int[],
+  %(error_messages)s::text[],
+  %(attempts)s::int[]
+)
+ORDER BY ordinal

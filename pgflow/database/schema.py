@@ -1,0 +1,223 @@
+"""The SQL core in a database: installing it, verifying it, printing it.
+
+The core is the files of ``schema/``, one function or group of tables a file. Its version is recorded in
+``pgflow.schema_versions``, a table of ours; a ``pgflow`` schema without it is another implementation's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import psycopg
+
+from pgflow._version import VERSION as PGFLOW_VERSION
+from pgflow.errors import SchemaMissingError, SchemaTooNewError
+
+VERSION = 1
+"""The version of the schema that this code installs and knows."""
+
+_LOCK_KEY = 0x7067666C  # "pgfl": one install at a time in a database
+
+FILES = (
+    "is_valid_slug",
+    "tables",
+    "own_tables",
+    "types",
+    # Definition
+    "create_flow",
+    "add_step",
+    "delete_flow_and_data",
+    "is_local",
+    "_pattern_shape",
+    "_pattern_of_shape",
+    "_get_flow_shape",
+    "_create_flow_from_shape",
+    "_compare_flow_shapes",
+    "ensure_flow_compiled",
+    # Messages
+    "set_vt_batch",
+    "calculate_retry_delay",
+    "_archive_messages",
+    "_delay_messages",
+    "_archive_task_message",
+    "_archive_ended_messages",
+    "_archive_runs_messages",
+    # How a run advances
+    "_release_dependents",
+    "_complete_taskless_steps",
+    "_start_ready_steps",
+    "_complete_runs",
+    "_advance_runs",
+    "start_ready_steps",
+    "cascade_complete_taskless_steps",
+    "maybe_complete_run",
+    "start_flow",
+    # Claiming
+    "_map_elements",
+    "_dependency_outputs",
+    "_start_tasks",
+    "start_tasks",
+    "claim_tasks",
+    # Verdicts
+    "_lock_steps",
+    "_judge_tasks",
+    "_complete_steps",
+    "_fail_steps",
+    "_type_violations",
+    "_fail_on_type_violation",
+    "_retry_tasks",
+    "complete_tasks",
+    "complete_task",
+    "fail_tasks",
+    "fail_task",
+    "release_tasks",
+    # Workers
+    "mark_worker_stopped",
+    # Last: who may use it
+    "privileges",
+)
+"""The files of ``schema/``, in the order in which they can be run."""
+
+Outcome = Literal["installed", "present", "foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstallReport:
+    """What ``install`` found or did.
+
+    ``outcome``: ``installed`` now, ``present`` already, or ``foreign``: another implementation's schema was found
+    and nothing was changed. ``version`` is ours (None where it is foreign); ``pgmq`` is how pgmq came to be there:
+    ``extension``, ``sql`` (installed now from the pgmq package) or ``present``.
+    """
+
+    outcome: Outcome
+    version: int | None
+    pgmq: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The schema as it is: its ``version`` (None: foreign) and the functions of ours that are missing or differ from
+    this version's text."""
+
+    version: int | None
+    problems: tuple[str, ...]
+
+
+def install(connection: psycopg.Connection[Any]) -> InstallReport:
+    """Install the SQL core and pgmq where they are missing; in one transaction, one caller at a time.
+
+    Raises SchemaTooNewError when the database has a newer version than this code knows.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        if _schema_exists(connection, "pgflow"):
+            version = installed_version(connection)
+            return InstallReport("present" if version else "foreign", version, "present")
+        pgmq = _install_pgmq(connection)
+        connection.execute(_own_sql())
+        connection.execute(
+            "INSERT INTO pgflow.schema_versions (version, installed_by) VALUES (%s, %s)",
+            (VERSION, f"pgflow-py {PGFLOW_VERSION}"),
+        )
+    return InstallReport("installed", VERSION, pgmq)
+
+
+def ensure(connection: psycopg.Connection[Any]) -> None:
+    """Install what is missing; one cheap look where everything is there.
+
+    Raises SchemaTooNewError as ``install`` does.
+    """
+    if not _schema_exists(connection, "pgflow"):
+        install(connection)
+    installed_version(connection)
+
+
+def installed_version(connection: psycopg.Connection[Any]) -> int | None:
+    """The version of our schema in the database; None if the ``pgflow`` schema is another implementation's.
+
+    Raises SchemaMissingError where there is none and SchemaTooNewError for one this code does not know.
+    """
+    if not _schema_exists(connection, "pgflow"):
+        raise SchemaMissingError
+    if _value(connection, "SELECT to_regclass('pgflow.schema_versions') IS NULL"):
+        return None
+    version = int(_value(connection, "SELECT max(version) FROM pgflow.schema_versions"))
+    if version > VERSION:
+        raise SchemaTooNewError(found=version, known=VERSION)
+    return version
+
+
+def verify(connection: psycopg.Connection[Any]) -> Verification:
+    """Compare the functions in the database with this code's. Raises as ``installed_version`` does."""
+    version = installed_version(connection)
+    if version is None:
+        return Verification(None, ())
+    rows = connection.execute(
+        """
+        SELECT p.proname, p.prosrc
+        FROM pg_catalog.pg_proc AS p
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'pgflow'
+        """
+    ).fetchall()
+    bodies = dict(rows)
+    problems = []
+    for name in FILES:
+        text = _text(name)
+        if "CREATE FUNCTION" not in text:
+            continue
+        if name not in bodies:
+            problems.append(f"function pgflow.{name} is missing")
+        elif bodies[name] != text.split("$$")[1]:
+            problems.append(f"function pgflow.{name} differs from version {VERSION}")
+    if not _schema_exists(connection, "pgmq"):
+        problems.append("pgmq is missing")
+    return Verification(version, tuple(problems))
+
+
+def sql() -> str:
+    """Everything that ``install`` runs where neither pgflow nor the pgmq extension is there, as one script."""
+    record = (
+        "INSERT INTO pgflow.schema_versions (version, installed_by) "
+        f"VALUES ({VERSION}, 'pgflow-py {PGFLOW_VERSION}');"
+    )
+    return "\n".join(["BEGIN;", _pgmq_sql(), _own_sql(), record, "COMMIT;", ""])
+
+
+def _install_pgmq(connection: psycopg.Connection[Any]) -> str:
+    if _schema_exists(connection, "pgmq"):
+        return "present"
+    if _value(connection, "SELECT count(*) FROM pg_available_extensions WHERE name = 'pgmq'"):
+        connection.execute("CREATE EXTENSION pgmq")
+        return "extension"
+    connection.execute(_pgmq_sql().encode())
+    return "sql"
+
+
+def _pgmq_sql() -> str:
+    # Imported here: it costs more than all of pgflow, and is needed once in the life of a database.
+    from pgmq.install import get_embedded_install_sql
+
+    return str(get_embedded_install_sql())
+
+
+def _own_sql() -> str:
+    return "\n".join(["CREATE SCHEMA pgflow;", *(_text(name) for name in FILES)])
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("schema", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _schema_exists(connection: psycopg.Connection[Any], name: str) -> bool:
+    return bool(_value(connection, "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = %s", name))
+
+
+def _value(connection: psycopg.Connection[Any], query: str, *parameters: object) -> Any:
+    row = connection.execute(query.encode(), parameters or None).fetchone()
+    return row[0] if row is not None else None

@@ -1,0 +1,17 @@
+-- Archive messages of several flows' queues; one call of pgmq for each flow. Messages that are not there are no error.
+CREATE FUNCTION pgflow._archive_messages(flow_slugs text[], message_ids bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+BEGIN
+  PERFORM pgmq.archive(q.flow_slug, q.message_ids)
+  FROM (
+    SELECT m.flow_slug, array_agg(m.message_id ORDER BY m.message_id) AS message_ids
+    FROM unnest(_archive_messages.flow_slugs, _archive_messages.message_ids) AS m (flow_slug, message_id)
+    WHERE m.message_id IS NOT NULL
+    GROUP BY m.flow_slug
+    ORDER BY m.flow_slug
+  ) AS q;
+END
+$$;

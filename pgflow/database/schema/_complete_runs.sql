@@ -1,0 +1,25 @@
+-- Complete the runs that have no steps left. Their output is that of the completed steps nobody depends on.
+CREATE FUNCTION pgflow._complete_runs(run_ids uuid[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+BEGIN
+  UPDATE pgflow.runs AS r
+  SET
+    status = 'completed',
+    completed_at = now(),
+    output = (
+      SELECT jsonb_object_agg(s.step_slug, s.output)
+      FROM pgflow.step_states AS s
+      WHERE s.run_id = r.run_id
+        AND s.status = 'completed'
+        AND NOT EXISTS (
+          SELECT FROM pgflow.deps AS d WHERE d.flow_slug = s.flow_slug AND d.dep_slug = s.step_slug
+        )
+    )
+  WHERE r.run_id = ANY(_complete_runs.run_ids)
+    AND r.remaining_steps = 0
+    AND r.status = 'started';
+END
+$$;

@@ -1,0 +1,43 @@
+-- Tasks of steps have completed: the steps have that many fewer left, and those with none left complete, with the
+-- task's output, or for a map all outputs in the order of the elements. Returns the steps that completed.
+CREATE FUNCTION pgflow._complete_steps(run_ids uuid[], step_slugs text[], task_counts int[])
+RETURNS TABLE (completed_runs uuid[], completed_steps text[])
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+BEGIN
+  RETURN QUERY
+  WITH counted AS (
+    UPDATE pgflow.step_states AS s
+    SET
+      remaining_tasks = s.remaining_tasks - c.task_count,
+      status = CASE WHEN s.remaining_tasks = c.task_count THEN 'completed' ELSE s.status END,
+      completed_at = CASE WHEN s.remaining_tasks = c.task_count THEN now() END,
+      -- Only the last task's batch reads the outputs of them all.
+      output = CASE
+        WHEN s.remaining_tasks > c.task_count THEN NULL
+        WHEN definition.step_type = 'map' THEN (
+          SELECT jsonb_agg(coalesce(t.output, 'null'::jsonb) ORDER BY t.task_index)
+          FROM pgflow.step_tasks AS t
+          WHERE t.run_id = s.run_id AND t.step_slug = s.step_slug
+        )
+        ELSE (
+          SELECT t.output
+          FROM pgflow.step_tasks AS t
+          WHERE t.run_id = s.run_id AND t.step_slug = s.step_slug AND t.task_index = 0
+        )
+      END
+    FROM
+      unnest(run_ids, step_slugs, task_counts) AS c (run_id, step_slug, task_count),
+      pgflow.steps AS definition
+    WHERE s.run_id = c.run_id
+      AND s.step_slug = c.step_slug
+      AND definition.flow_slug = s.flow_slug
+      AND definition.step_slug = s.step_slug
+    RETURNING s.run_id, s.step_slug, s.status
+  )
+  SELECT array_agg(counted.run_id), array_agg(counted.step_slug)
+  FROM counted
+  WHERE counted.status = 'completed';
+END
+$$;

@@ -1,0 +1,107 @@
+-- Start the claimable tasks of messages of one flow, and keep each message invisible for the task's timeout and two
+-- seconds. Only rows that this call changed are returned, so two concurrent claims never share a task.
+--
+-- A task row that somebody else has locked is passed over instead of waited for: this function comes with the queue's
+-- rows locked, all others lock them last.
+CREATE FUNCTION pgflow._start_tasks(p_flow_slug text, p_msg_ids bigint[], p_worker_id uuid)
+RETURNS TABLE (
+  run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input jsonb, timeout int,
+  max_attempts int
+)
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+DECLARE
+  claimed record;
+  visible int;
+BEGIN
+  WITH claimable AS (
+    SELECT t.run_id, t.step_slug, t.task_index
+    FROM pgflow.step_tasks AS t
+    JOIN pgflow.step_states AS s ON s.run_id = t.run_id AND s.step_slug = t.step_slug
+    JOIN pgflow.runs AS r ON r.run_id = t.run_id
+    WHERE t.flow_slug = p_flow_slug
+      AND t.message_id = ANY(p_msg_ids)
+      AND t.status = 'queued'
+      AND s.status = 'started'
+      AND r.status = 'started'
+    ORDER BY t.run_id, t.step_slug, t.task_index
+    FOR UPDATE OF t SKIP LOCKED
+  ),
+  started AS (
+    UPDATE pgflow.step_tasks AS t
+    SET
+      status = 'started',
+      attempts_count = t.attempts_count + 1,
+      started_at = now(),
+      last_worker_id = p_worker_id
+    FROM claimable AS c
+    WHERE t.run_id = c.run_id AND t.step_slug = c.step_slug AND t.task_index = c.task_index
+    RETURNING t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id
+  )
+  SELECT
+    array_agg(started.run_id) AS run_ids,
+    array_agg(started.step_slug) AS step_slugs,
+    array_agg(started.task_index) AS task_indexes,
+    array_agg(started.attempts_count) AS attempts,
+    array_agg(started.message_id) AS message_ids,
+    array_agg(coalesce(definition.opt_timeout, f.opt_timeout) + 2) AS offsets
+  INTO claimed
+  FROM started
+  JOIN pgflow.steps AS definition
+    ON definition.flow_slug = p_flow_slug AND definition.step_slug = started.step_slug
+  JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug;
+
+  IF claimed.run_ids IS NULL THEN
+    RETURN;
+  END IF;
+
+  SELECT count(*) INTO visible
+  FROM pgflow.set_vt_batch(p_flow_slug, claimed.message_ids, claimed.offsets);
+  IF visible < cardinality(claimed.message_ids) THEN
+    RAISE EXCEPTION 'start_tasks(): visibility updated % of % claimed messages',
+      visible, cardinality(claimed.message_ids);
+  END IF;
+
+  RETURN QUERY
+  WITH task AS (
+    SELECT c.*, definition.step_type, definition.deps_count, definition.opt_timeout, definition.opt_max_attempts
+    FROM unnest(
+      claimed.run_ids, claimed.step_slugs, claimed.task_indexes, claimed.attempts, claimed.message_ids
+    ) AS c (run_id, step_slug, task_index, attempt, message_id)
+    JOIN pgflow.steps AS definition
+      ON definition.flow_slug = p_flow_slug AND definition.step_slug = c.step_slug
+  ),
+  -- One row for each step: `||` detoasts its array here, once, and not again for every element taken from it.
+  source AS MATERIALIZED (
+    SELECT
+      step.run_id,
+      step.step_slug,
+      CASE
+        WHEN step.step_type = 'map' THEN pgflow._map_elements(p_flow_slug, step.run_id, step.step_slug) || '[]'::jsonb
+        WHEN step.deps_count = 0 THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = step.run_id)
+        ELSE pgflow._dependency_outputs(p_flow_slug, step.run_id, step.step_slug)
+      END AS value
+    FROM (
+      SELECT DISTINCT task.run_id, task.step_slug, task.step_type, task.deps_count FROM task
+    ) AS step
+  )
+  SELECT
+    task.run_id,
+    task.step_slug,
+    task.task_index,
+    task.attempt,
+    task.message_id,
+    CASE
+      WHEN task.step_type = 'map' THEN 'map'
+      WHEN task.deps_count = 0 THEN 'root'
+      ELSE 'dependent'
+    END,
+    CASE WHEN task.step_type = 'map' THEN source.value -> task.task_index ELSE source.value END,
+    coalesce(task.opt_timeout, f.opt_timeout),
+    coalesce(task.opt_max_attempts, f.opt_max_attempts)
+  FROM task
+  JOIN source ON source.run_id = task.run_id AND source.step_slug = task.step_slug
+  JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug;
+END
+$$;

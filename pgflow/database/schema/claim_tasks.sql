@@ -1,0 +1,54 @@
+-- Ours: read the queues of several flows and start what was read, in one round trip; at most p_quantity tasks in all.
+-- p_worker_ids[i] is the worker's row for p_flow_slugs[i]. Messages that no task belongs to are archived: they would
+-- come back for ever.
+CREATE FUNCTION pgflow.claim_tasks(p_flow_slugs text[], p_worker_ids uuid[], p_quantity int)
+RETURNS TABLE (
+  flow_slug text, run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input text,
+  timeout int, max_attempts int
+)
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+DECLARE
+  flow record;
+  read_ids bigint[];
+  started bigint;
+  quantity int := p_quantity;
+BEGIN
+  -- In random order, so that a flow with a long queue does not keep the others from being served.
+  FOR flow IN
+    SELECT f.slug, f.worker_id
+    FROM unnest(p_flow_slugs, p_worker_ids) AS f (slug, worker_id)
+    ORDER BY random()
+  LOOP
+    EXIT WHEN quantity <= 0;
+    -- Five seconds are for what cannot be started: the visibility of what is started follows its timeout.
+    SELECT array_agg(m.msg_id) INTO read_ids FROM pgmq.read(flow.slug, 5, quantity) AS m;
+    CONTINUE WHEN read_ids IS NULL;
+
+    RETURN QUERY
+    SELECT
+      flow.slug,
+      t.run_id,
+      t.step_slug,
+      t.task_index,
+      t.attempt,
+      t.msg_id,
+      t.kind,
+      t.input::text,
+      t.timeout,
+      t.max_attempts
+    FROM pgflow._start_tasks(flow.slug, read_ids, flow.worker_id) AS t;
+    GET DIAGNOSTICS started = ROW_COUNT;
+    quantity := quantity - started::int;
+
+    IF started < cardinality(read_ids) THEN
+      PERFORM pgmq.archive(flow.slug, array_agg(m.msg_id))
+      FROM unnest(read_ids) AS m (msg_id)
+      WHERE NOT EXISTS (
+        SELECT FROM pgflow.step_tasks AS t WHERE t.flow_slug = flow.slug AND t.message_id = m.msg_id
+      );
+    END IF;
+  END LOOP;
+END
+$$;

@@ -1,0 +1,10 @@
+-- Note that a worker has ended.
+CREATE FUNCTION pgflow.mark_worker_stopped(worker_id uuid)
+RETURNS void
+LANGUAGE sql
+SET search_path TO ''
+AS $$
+  UPDATE pgflow.workers AS w
+  SET stopped_at = clock_timestamp()
+  WHERE w.worker_id = mark_worker_stopped.worker_id
+$$;

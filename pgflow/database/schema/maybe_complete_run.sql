@@ -1,0 +1,10 @@
+-- Complete a run that has no steps left.
+CREATE FUNCTION pgflow.maybe_complete_run(run_id uuid)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+BEGIN
+  PERFORM pgflow._complete_runs(ARRAY[maybe_complete_run.run_id]);
+END
+$$;

@@ -1,0 +1,43 @@
+-- Ours: hand started tasks back to their queues, visible at once, without an attempt spent.
+-- Verdicts: 'released', 'stale', 'over', 'unknown' (see _judge_tasks).
+CREATE FUNCTION pgflow.release_tasks(run_ids uuid[], step_slugs text[], task_indexes int[], attempts int[])
+RETURNS TABLE (ordinal int, verdict text)
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $$
+DECLARE
+  judgements text[];
+  queued record;
+BEGIN
+  PERFORM pgflow._lock_steps(run_ids, step_slugs);
+
+  SELECT array_agg(j.judgement ORDER BY j.ordinal) INTO judgements
+  FROM pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts) AS j;
+
+  WITH released AS (
+    UPDATE pgflow.step_tasks AS t
+    SET
+      status = 'queued',
+      started_at = NULL,
+      attempts_count = t.attempts_count - 1,
+      last_worker_id = NULL
+    FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
+    WHERE b.judgement = 'ready'
+      AND t.run_id = b.run_id
+      AND t.step_slug = b.step_slug
+      AND t.task_index = b.task_index
+    RETURNING t.flow_slug, t.message_id
+  )
+  SELECT
+    array_agg(released.flow_slug) AS flow_slugs,
+    array_agg(released.message_id) AS message_ids,
+    array_agg(0) AS delays
+  INTO queued
+  FROM released;
+  PERFORM pgflow._delay_messages(queued.flow_slugs, queued.message_ids, queued.delays);
+
+  RETURN QUERY
+  SELECT j.position::int, CASE j.judgement WHEN 'ready' THEN 'released' ELSE j.judgement END
+  FROM unnest(judgements) WITH ORDINALITY AS j (judgement, position);
+END
+$$;

@@ -1,0 +1,158 @@
+"""What runs in a pool process. Only bytes, text and numbers go back to the dispatcher.
+
+``initialize`` never raises: an initializer that fails puts a pebble pool into ERROR.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
+
+from pgflow import codec, executor
+from pgflow.database import Database
+from pgflow.errors import PgflowError
+from pgflow.executor import Kind, Task
+from pgflow.flow import Flow
+from pgflow.outcome import Completed, Failed
+from pgflow.process import stack
+from pgflow.reference import load_flow
+from pgflow.worker.logbook import Logbook
+
+_PR_SET_PDEATHSIG = 1
+
+COMPLETED, FAILED = 0, 1
+Answer = tuple[int, str]
+"""``COMPLETED`` and the output as JSON text, or ``FAILED`` and the error's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a pool process must know; pickled once per process."""
+
+    references: tuple[str, ...]
+    conninfo: str
+    logbook: Path
+    stack_dump: Path
+
+
+class _Process:
+    """The state of this pool process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.logbook = Logbook(settings.logbook)
+        self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
+        self._flows: dict[str, Flow] | None = None
+
+    @property
+    def flows(self) -> dict[str, Flow]:
+        """The flows by slug; imported already where the forkserver preloaded them."""
+        if self._flows is None:
+            loaded = [load_flow(reference) for reference in self.settings.references]
+            self._flows = {flow.slug: flow for flow in loaded}
+        return self._flows
+
+
+_process: _Process
+threads_lost: list[str] = []
+"""Threads that the flows' modules started at import in the forkserver: pool processes do not have them."""
+
+
+def initialize(settings: Settings) -> None:
+    """Prepare this process: its own group, no outliving of the dispatcher, stack dumps, quiet signals."""
+    global _process  # noqa: PLW0603 - one process, one state
+    os.setpgid(0, 0)
+    _die_with_the_forkserver()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, keep_running)
+    os.dup2(2, 1)  # standard output is the command's, for data
+    dump = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    stack.install(dump)
+    _process = _Process(settings)
+
+
+def warm_up() -> tuple[int, int]:
+    """This process's pid and its main thread's ident; proves that the process works."""
+    return os.getpid(), threading.main_thread().ident or 0
+
+
+def describe_flows() -> str:
+    """JSON: the flows' shapes and what there is to warn about, or the error that their import gave."""
+    try:
+        flows = _process.flows.values()
+    except PgflowError as error:
+        return json.dumps({"error": type(error).__name__, "values": error.values}, default=str)
+    return json.dumps(
+        {
+            "flows": [{"slug": flow.slug, "shape": flow.shape()} for flow in flows],
+            "threads": threads_lost,
+        }
+    )
+
+
+def run_task(
+    number: int,
+    flow_slug: str,
+    run_id: str,
+    step_slug: str,
+    task_index: int,
+    attempt: int,
+    kind: Kind,
+    input_text: str,
+) -> Answer:
+    """Execute one task; the slot enforces its deadline from outside."""
+    _process.logbook.begin(number)
+    try:
+        task = _decode(run_id, step_slug, task_index, attempt, kind, input_text)
+        outcome = executor.run(_process.flows[flow_slug], task, _process.database)
+    except PgflowError as error:
+        outcome = Failed(executor.serialize_error(str(error)))
+    finally:
+        _process.logbook.end()
+    match outcome:
+        case Completed(output):
+            return COMPLETED, output
+        case Failed(error_text):
+            return FAILED, error_text
+
+
+def keep_running(_number: int, _frame: object) -> None:
+    """A signal handler that does nothing: the dispatcher's word alone counts. Unlike SIG_IGN it is not
+    inherited by the programs that a handler starts."""
+
+
+def _decode(
+    run_id: str, step_slug: str, task_index: int, attempt: int, kind: Kind, input_text: str
+) -> Task:
+    value = codec.decode(input_text)
+    return Task(
+        run_id=run_id,
+        step_slug=step_slug,
+        task_index=task_index,
+        attempt=attempt,
+        kind=kind,
+        input=None if kind == "dependent" else value,
+        deps=value if kind == "dependent" else None,
+    )
+
+
+def _die_with_the_forkserver() -> None:
+    """Let the kernel kill this process when the forkserver ends, which ends when the dispatcher does.
+
+    The forkserver ends when the last write end of its alive pipe is closed, and each child was given one: with
+    it open, neither ends after a SIGKILL of the dispatcher and PDEATHSIG never fires.
+    """
+    alive = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+    if alive is not None:
+        os.close(alive)
+        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+

@@ -1,0 +1,190 @@
+"""Collector: outcomes of tasks become verdicts in the database, in batches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from pgflow.database import Database, tasks
+from pgflow.database.failures import FAILURES, is_data_error
+from pgflow.database.tasks import ClaimedTask
+from pgflow.outcome import Completed, Failed, Outcome, Released
+from pgflow.worker.backoff import Backoff
+from pgflow.worker.wakeup import Wakeup
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_TASKS = 500
+MAX_BATCH_CHARACTERS = 8 << 20
+MAX_WAITING_TASKS = 2_000
+MAX_WAITING_CHARACTERS = 256 << 20
+"""Outcomes are kept while the database is away; past these bounds nothing more is claimed."""
+LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's log"
+
+
+class Item(NamedTuple):
+    """One task that ended."""
+
+    task: ClaimedTask
+    outcome: Outcome
+
+    @property
+    def size(self) -> int:
+        """Characters that the verdict's statement carries for it."""
+        match self.outcome:
+            case Completed(output):
+                return len(output)
+            case Released():
+                return 0
+            case ended:
+                return len(ended.error)
+
+
+Verdicts = Callable[[Database, Sequence[Item]], list[str]]
+
+
+class Collector:
+    """Delivers every outcome exactly once, and keeps it until the database has it.
+
+    Thread: ``pgflow-collector`` runs ``_loop``. It flushes at once when it is idle; while a flush is under way the
+    next batch grows. ``put`` may be called from any thread and never waits.
+    """
+
+    def __init__(self, database: Database, wakeup: Wakeup) -> None:
+        self._database = database
+        self._wakeup = wakeup
+        self._backoff = Backoff()
+        self._waiting: deque[Item] = deque()
+        self._waiting_characters = 0
+        self._flushing = 0
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._abandoned = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="pgflow-collector", daemon=True)
+
+    def start(self) -> None:
+        """Start delivering."""
+        self._thread.start()
+
+    def put(self, task: ClaimedTask, outcome: Outcome) -> None:
+        """Take over the outcome of a task."""
+        item = Item(task, outcome)
+        with self._changed:
+            self._waiting.append(item)
+            self._waiting_characters += item.size
+            self._changed.notify_all()
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until more tasks may be claimed; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(self._has_room, timeout)
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) < MAX_WAITING_TASKS and self._waiting_characters < MAX_WAITING_CHARACTERS
+
+    def stop(self) -> None:
+        """Deliver everything that is there, however long the database is away, then end."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join()
+
+    def abandon(self) -> None:
+        """Let ``stop`` return although the database does not answer; the undelivered tasks are logged."""
+        self._abandoned.set()
+
+    def _loop(self) -> None:
+        while batch := self._next_batch():
+            self._flush(batch)
+            self._wakeup.notify()
+
+    def _next_batch(self) -> list[Item]:
+        """The oldest outcomes, within the bounds of a batch; empty when stopped and everything is delivered."""
+        batch: list[Item] = []
+        characters = 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+            while self._waiting and len(batch) < MAX_BATCH_TASKS:
+                size = self._waiting[0].size
+                if batch and characters + size > MAX_BATCH_CHARACTERS:
+                    break
+                batch.append(self._waiting.popleft())
+                characters += size
+            self._waiting_characters -= characters
+            self._changed.notify_all()
+        return batch
+
+    def _flush(self, batch: Sequence[Item]) -> None:
+        completed = [item for item in batch if isinstance(item.outcome, Completed)]
+        released = [item for item in batch if isinstance(item.outcome, Released)]
+        failed = [item for item in batch if not isinstance(item.outcome, Completed | Released)]
+        for verdicts, items in ((_complete, completed), (_fail, failed), (_release, released)):
+            if items:
+                self._deliver(verdicts, items)
+
+    def _deliver(self, verdicts: Verdicts, items: Sequence[Item]) -> None:
+        """One statement for the items. If the database refuses their data, each half for itself, until the bad
+        item is alone: it alone fails, with PostgreSQL's message."""
+        while True:
+            try:
+                _log_late(items, verdicts(self._database, items))
+                self._backoff.reset()
+                return
+            except FAILURES as error:
+                if is_data_error(error):
+                    refusal = str(error)
+                    break
+                if not self._wait_for_database(error, items):
+                    return
+        if len(items) > 1:
+            middle = len(items) // 2
+            self._deliver(verdicts, items[:middle])
+            self._deliver(verdicts, items[middle:])
+        else:
+            self._fail_alone(items[0], refusal)
+
+    def _wait_for_database(self, error: Exception, items: Sequence[Item]) -> bool:
+        """Pause before the next try; False when it was given up. Delivering twice is harmless: the attempt is
+        part of every verdict, so one that was committed before the connection broke is recognised."""
+        if self._abandoned.is_set():
+            for item in items:
+                logger.error("undelivered: %s: %s", item.task, type(item.outcome).__name__)
+            return False
+        pause = self._backoff.pause()
+        logger.warning("delivering %d outcomes failed, next try in %.1f s: %s", len(items), pause, error)
+        self._abandoned.wait(pause)
+        return True
+
+    def _fail_alone(self, item: Item, refusal: str) -> None:
+        if isinstance(item.outcome, Completed):
+            text = f"PostgreSQL refused the output: {refusal}"
+        elif item.outcome != Failed(LAST_RESORT_ERROR):
+            text = LAST_RESORT_ERROR
+            logger.error("%s: its verdict %r was refused: %s", item.task, item.outcome, refusal)
+        else:
+            logger.critical("%s: even its last verdict was refused: %s", item.task, refusal)
+            return
+        self._deliver(_fail, [Item(item.task, Failed(text))])
+
+
+def _complete(database: Database, items: Sequence[Item]) -> list[str]:
+    outputs = [item.outcome.output for item in items if isinstance(item.outcome, Completed)]
+    return tasks.complete(database, [item.task for item in items], outputs)
+
+
+def _fail(database: Database, items: Sequence[Item]) -> list[str]:
+    texts = [item.outcome.error for item in items if not isinstance(item.outcome, Completed | Released)]
+    return tasks.fail(database, [item.task for item in items], texts)
+
+
+def _release(database: Database, items: Sequence[Item]) -> list[str]:
+    return tasks.release(database, [item.task for item in items])
+
+
+def _log_late(items: Sequence[Item], verdicts: Sequence[str]) -> None:
+    for item, verdict in zip(items, verdicts, strict=True):
+        if verdict in ("stale", "over", "unknown"):
+            logger.info("%s: its result came too late (%s) and was dropped", item.task, verdict)

@@ -1,0 +1,81 @@
+"""Dispatcher: claims tasks for idle slots and hands them over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from pgflow.database import Database, tasks
+from pgflow.database.failures import FAILURES
+from pgflow.outcome import Released
+from pgflow.worker.backoff import Backoff
+from pgflow.worker.collector import Collector
+from pgflow.worker.pool import Pool
+from pgflow.worker.wakeup import Wakeup
+
+logger = logging.getLogger(__name__)
+
+STOP_CHECK_SECONDS = 0.5
+
+
+class Dispatcher:
+    """Claims only what can start now: never more tasks than slots are idle, so no lease is spent waiting.
+
+    Thread: ``pgflow-dispatcher`` runs ``_loop``. While the collector is full, which it is when the database is
+    away, nothing is claimed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        worker_ids: Mapping[str, str],
+        pool: Pool,
+        collector: Collector,
+        wakeup: Wakeup,
+    ) -> None:
+        self._database = database
+        self._worker_ids = dict(worker_ids)
+        self._pool = pool
+        self._collector = collector
+        self._wakeup = wakeup
+        self._backoff = Backoff()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="pgflow-dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Start claiming."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop claiming; what was claimed has been handed over when this returns."""
+        self._stopping.set()
+        self._wakeup.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
+            if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
+                continue
+            if self._dispatch(idle) < idle:
+                self._wakeup.wait()
+            else:
+                self._wakeup.found()
+
+    def _dispatch(self, idle: int) -> int:
+        """Claim up to ``idle`` tasks and start them; how many there were."""
+        if self._stopping.is_set():
+            return idle
+        try:
+            claimed = tasks.claim(self._database, self._worker_ids, idle)
+        except FAILURES as error:
+            pause = self._backoff.pause()
+            logger.warning("claiming failed, next try in %.1f s: %s", pause, error)
+            self._stopping.wait(pause)
+            return idle
+        self._backoff.reset()
+        for task in claimed:
+            if not self._pool.run(task):
+                self._collector.put(task, Released("its slot lost its process"))
+        return len(claimed)

@@ -1,0 +1,53 @@
+"""Leases: the worker's sign of life, and the operator's wish that it end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from pgflow.database import Database, workers
+from pgflow.database.failures import FAILURES
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5.0
+
+
+class Leases:
+    """Renews the heartbeats of all the worker's rows in one statement.
+
+    Thread: ``pgflow-leases`` runs ``_loop``, and calls ``on_deprecated`` once if an operator deprecates the worker.
+    A heartbeat that fails is logged; the next one is on time.
+    """
+
+    def __init__(
+        self, database: Database, worker_ids: Sequence[str], on_deprecated: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._worker_ids = list(worker_ids)
+        self._on_deprecated = on_deprecated
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="pgflow-leases", daemon=True)
+
+    def start(self) -> None:
+        """Start the heartbeats; the first was the row's insertion."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the heartbeats."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        deprecated = False
+        while not self._stopping.wait(HEARTBEAT_SECONDS):
+            try:
+                now_deprecated = workers.heartbeat(self._database, self._worker_ids)
+            except FAILURES as error:
+                logger.warning("heartbeat failed: %s", error)
+                continue
+            if now_deprecated and not deprecated:
+                deprecated = True
+                logger.info("an operator deprecated this worker")
+                self._on_deprecated()

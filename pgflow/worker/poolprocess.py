@@ -1,0 +1,89 @@
+"""PoolProcess: one warmed-up process with the pebble pool that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from typing import Any
+
+from pebble import ProcessFuture, ProcessPool
+
+from pgflow.process import stack, tree, usage
+from pgflow.worker import child
+
+START_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoolProcess:
+    """A process that takes one task at a time; ``pidfd`` is -1 where the platform has none."""
+
+    pool: ProcessPool
+    pid: int
+    main_thread: int
+    pidfd: int
+
+    @classmethod
+    def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
+        """Start a process and wait until it answers. Raises whatever kept it from answering."""
+        pool = ProcessPool(
+            max_workers=1, initializer=child.initialize, initargs=(settings,), context=context
+        )
+        try:
+            pid, main_thread = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
+            pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+        except BaseException:
+            pool.stop()
+            pool.join()
+            raise
+        return cls(pool, pid, main_thread, pidfd)
+
+    def schedule(
+        self, function: Callable[..., Any], *arguments: Any, timeout: float | None = None
+    ) -> ProcessFuture[Any]:
+        """Give the process something to do; ``timeout`` in seconds. Raises RuntimeError if it cannot."""
+        if self.has_died():
+            raise RuntimeError(f"pool process {self.pid} died while it was idle")
+        return self.pool.schedule(function, args=arguments, timeout=timeout)
+
+    def has_died(self) -> bool:
+        """Whether the process has ended, whatever its exit code."""
+        if self.pidfd < 0:
+            return not _exists(self.pid)
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def usage(self) -> usage.Usage | None:
+        """CPU and memory since the process started; None once it has ended."""
+        return usage.of_process(self.pid)
+
+    def request_stack(self) -> None:
+        """Ask the process for its stacks."""
+        if not self.has_died():
+            stack.request(self.pid)
+
+    def kill(self) -> None:
+        """Kill the process and everything it started. The pool is of no use afterwards."""
+        self.pool.stop()  # before the kill, so that pebble starts no process in its place
+        tree.kill(self.pid)
+
+    def discard(self) -> None:
+        """End the pool and wait for its threads."""
+        self.pool.stop()
+        self.pool.join()
+        if self.pidfd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.pidfd)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:  # the forkserver reaps its children at once, so there are no zombies
+        return False
+    return True

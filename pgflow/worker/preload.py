@@ -1,0 +1,47 @@
+"""Imported by the forkserver, so that a flow's heavy imports are paid once for all pool processes.
+
+``multiprocessing.set_forkserver_preload`` with the flow's own module does not do: it ignores the parent's
+``sys.path`` and swallows ImportError (tried on 3.11 and 3.13). So the forkserver preloads this module,
+which is told what to load by an environment variable. Importing it without the variable does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+VARIABLE = "PGFLOW_PRELOAD"
+
+
+def announce(references: Sequence[str]) -> None:
+    """Called in the dispatcher before the forkserver starts."""
+    os.environ[VARIABLE] = json.dumps({"sys_path": sys.path, "references": list(references)})
+
+
+def _preload(order: str) -> None:
+    wanted = json.loads(order)
+    sys.path[:] = wanted["sys_path"]
+
+    from pgflow.errors import PgflowError
+    from pgflow.reference import load_flow
+    from pgflow.worker import child
+
+    for reference in wanted["references"]:
+        # The first pool process imports the module again and reports the failure in full.
+        try:
+            load_flow(reference)
+        except PgflowError:
+            continue
+    child.threads_lost = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    # The dispatcher decides when its processes end: a SIGTERM or SIGHUP to the whole group (systemd, a closing
+    # terminal) must not take the forkserver, and with it every running task.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, child.keep_running)
+
+
+if _order := os.environ.pop(VARIABLE, None):
+    _preload(_order)

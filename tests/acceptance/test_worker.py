@@ -1,0 +1,320 @@
+"""A worker end to end: real PostgreSQL, a real dispatcher process, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pgflow import Worker
+from pgflow.errors import (
+    DatabaseUnreachableError,
+    FlowImportError,
+    FlowNotFoundError,
+    FlowShapeMismatchError,
+    UsageError,
+    WorkerStartError,
+)
+from tests.support.waiting import process_exists, wait_until
+from tests.support.worker import Runs, runs_in
+
+ARITHMETIC = "tests.flows.arithmetic:flow"
+FALSY = "tests.flows.arithmetic:falsy"
+HOSTILE = "tests.flows.hostile:flow"
+
+
+@pytest.fixture
+def runs(database_url: str) -> Iterator[Runs]:
+    with runs_in(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_worker(database_url: str) -> Iterator[Callable[..., Worker]]:
+    """Starts a worker of one slot that the test ends its own way; whatever is left is ended here."""
+    started: list[Worker] = []
+
+    def start(flow: str) -> Worker:
+        started.append(Worker(database_url, [flow], slots=1).start())
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.stop(timeout=0)
+
+
+def dispatcher_of(worker: Worker) -> psutil.Process:
+    """The dispatcher process."""
+    assert worker._process is not None
+    return psutil.Process(worker._process.pid)
+
+
+def test_a_flow_runs_to_its_output(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [ARITHMETIC, FALSY], slots=2):
+        run = runs.finish(runs.start("arithmetic", {"count": 40}))
+        falsy_values = [0, False, "", None, [], {}]
+        falsy = runs.finish(runs.start("falsy", falsy_values))
+    assert (run["status"], run["output"]) == ("completed", {"total": {"total": 20540, "of": 40}})
+    assert (falsy["status"], falsy["output"]) == ("completed", {"same": falsy_values})
+
+
+def test_a_failed_attempt_is_tried_again(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [ARITHMETIC], slots=2):
+        run_id = runs.start("arithmetic", {"count": 3, "fails_once": 1})
+        assert runs.finish(run_id)["output"] == {"total": {"total": 5, "of": 3}}
+    retried = [task for task in runs.tasks(run_id) if task["attempts_count"] == 2]
+    assert [(task["step_slug"], task["task_index"]) for task in retried] == [("square", 1)]
+    assert retried[0]["error_message"].startswith("RuntimeError: not yet\nTraceback (most recent call last):")
+
+
+def run_hostile(runs: Runs, step_slug: str, input: object = None) -> str:
+    """A run of the hostile flow in which only ``step_slug``, and the innocent neighbour, are started."""
+    (run,) = runs.query(
+        """
+        WITH run AS (
+          INSERT INTO pgflow.runs (flow_slug, input, remaining_steps) VALUES ('hostile', %s::jsonb, 1)
+          RETURNING run_id
+        ), state AS (
+          INSERT INTO pgflow.step_states (flow_slug, run_id, step_slug, initial_tasks)
+          SELECT 'hostile', run_id, %s, 1 FROM run RETURNING run_id
+        )
+        SELECT run_id::text FROM state
+        """,
+        json.dumps(input),
+        step_slug,
+    )
+    runs.query("SELECT pgflow.start_ready_steps(%s)", run["run_id"])
+    return str(run["run_id"])
+
+
+def test_a_handler_hung_in_c_is_killed_and_harms_nobody(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [HOSTILE], slots=2):
+        hung = run_hostile(runs, "hang_blocking_all_signals")
+        neighbours = [run_hostile(runs, "add_one", {"value": value}) for value in range(30)]
+        assert [runs.finish(run_id)["output"]["add_one"] for run_id in neighbours] == list(range(1, 31))
+        assert runs.status(hung) == "started"  # the other slot went on meanwhile
+        assert runs.finish(hung)["status"] == "failed"
+        # Both slots are needed for these two to run at the same time.
+        (task,) = runs.tasks(hung)
+        assert runs.finish(run_hostile(runs, "add_one", {"value": 1}))["output"] == {"add_one": 2}
+    message = task["error_message"]
+    assert message.startswith("Task timed out after 1000ms; it was in hang_blocking_all_signals (hostile.py:")
+    assert "Stack (most recent call last):" in message
+    elapsed = (task["failed_at"] - task["started_at"]).total_seconds()
+    assert 1.0 <= elapsed < 2.0
+
+
+@pytest.mark.parametrize(
+    ("step_slug", "input", "first_words"),
+    [
+        ("segfault", None, "Task crashed: the process was killed by SIGSEGV"),
+        ("exit_at_once", {"code": 0}, "Task crashed: the process ended with exit code 0"),
+        ("exit_politely", None, "SystemExit: 5"),
+    ],
+)
+def test_a_crash_is_that_tasks_failure_and_nobody_elses(
+    database_url: str, runs: Runs, step_slug: str, input: Any, first_words: str
+) -> None:
+    with Worker(database_url, [HOSTILE], slots=1):
+        crashed = run_hostile(runs, step_slug, input)
+        neighbour = run_hostile(runs, "add_one", {"value": 1})
+        assert runs.finish(crashed)["status"] == "failed"
+        assert runs.finish(neighbour)["output"] == {"add_one": 2}
+    assert runs.tasks(crashed)[0]["error_message"].startswith(first_words)
+
+
+def test_a_handler_missing_for_a_claimed_step_fails_its_task(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [FALSY], slots=1):
+        runs.query("SELECT pgflow.add_step('falsy', 'forgotten')")
+        run_id = runs.start("falsy", [])
+        assert runs.finish(run_id)["status"] == "failed"
+    (task,) = [task for task in runs.tasks(run_id) if task["step_slug"] == "forgotten"]
+    assert task["error_message"] == "No handler defined for step: forgotten"
+
+
+def test_a_worker_has_one_row_per_flow_and_marks_them_stopped(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [ARITHMETIC, FALSY], slots=1) as worker:
+        rows = runs.workers()
+        assert sorted(row["queue_name"] for row in rows) == ["arithmetic", "falsy"]
+        assert all(row["stopped_at"] is None for row in rows)
+        assert all(str(dispatcher_of(worker).pid) in row["function_name"] for row in rows)
+    assert all(row["stopped_at"] is not None for row in runs.workers())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_drains_running_work_finishes_and_the_exit_code_is_0(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path, number: signal.Signals
+) -> None:
+    worker = start_worker(HOSTILE)
+    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
+    began, go = tmp_path / "began", tmp_path / "go"
+    running = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(go)})
+    wait_until(began.exists, "the handler runs")
+    waiting = run_hostile(runs, "add_one", {"value": 1})
+    dispatcher = dispatcher_of(worker)
+    dispatcher.send_signal(number)
+    go.touch()
+    assert worker._process is not None
+    assert worker._process.wait(20) == 0
+    assert worker.stop() == 0
+    assert runs.finish(running)["output"] == {"note_and_wait": "went"}
+    assert [task["status"] for task in runs.tasks(waiting)] == ["queued"]
+
+
+def test_a_second_signal_ends_at_once_and_hands_the_task_back(
+    start_worker: Callable[..., Worker], database_url: str, runs: Runs, tmp_path: Path
+) -> None:
+    worker = start_worker(HOSTILE)
+    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
+    began = tmp_path / "began"
+    run_id = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(tmp_path / "never")})
+    wait_until(began.exists, "the handler runs")
+    dispatcher = dispatcher_of(worker)
+    children = dispatcher.children(recursive=True)
+    dispatcher.send_signal(signal.SIGTERM)
+    wait_until(lambda: runs.query("SELECT 1 WHERE true"), "the database answers")
+    dispatcher.send_signal(signal.SIGTERM)
+    assert worker.stop() == 0
+    (task,) = runs.tasks(run_id)
+    assert (task["status"], task["attempts_count"]) == ("queued", 0)
+    assert [child for child in children if process_exists(child.pid)] == []
+    # The next worker does it.
+    (tmp_path / "never").touch()
+    with Worker(database_url, [HOSTILE], slots=1):
+        assert runs.finish(run_id)["output"] == {"note_and_wait": "went"}
+
+
+def test_stop_kills_and_hands_back_after_its_timeout(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
+) -> None:
+    worker = start_worker(HOSTILE)
+    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
+    began = tmp_path / "began"
+    run_id = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(tmp_path / "never")})
+    wait_until(began.exists, "the handler runs")
+    assert worker.stop(timeout=0.2) == 0
+    (task,) = runs.tasks(run_id)
+    assert (task["status"], task["attempts_count"]) == ("queued", 0)
+
+
+def test_kill_9_of_the_dispatcher_ends_its_pool_processes(
+    start_worker: Callable[..., Worker], runs: Runs
+) -> None:
+    worker = start_worker(HOSTILE)
+    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
+    hung = run_hostile(runs, "hang_blocking_all_signals")
+    wait_until(lambda: runs.tasks(hung)[0]["status"] == "started", "the handler hangs")
+    dispatcher = dispatcher_of(worker)
+    children = dispatcher.children(recursive=True)
+    assert len(children) >= 2  # the forkserver and the pool process
+    dispatcher.kill()
+    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
+    assert worker.stop() == -signal.SIGKILL
+
+
+def test_a_worker_drains_when_the_process_that_started_it_is_killed(database_url: str, runs: Runs) -> None:
+    script = (
+        "import sys, time; from pgflow import Worker\n"
+        f"worker = Worker({database_url!r}, [{FALSY!r}], slots=1).start()\n"
+        "print(worker._process.pid, flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    dispatcher = int(parent.stdout.readline())
+    assert process_exists(dispatcher)
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not process_exists(dispatcher), "the dispatcher ends")
+    assert [row["stopped_at"] is not None for row in runs.workers()] == [True]
+
+
+def test_a_deprecated_worker_drains(start_worker: Callable[..., Worker], runs: Runs) -> None:
+    worker = start_worker(FALSY)
+    runs.query("UPDATE pgflow.workers SET deprecated_at = now()")
+    assert worker._process is not None
+    assert worker._process.wait(20) == 0
+    assert worker.stop() == 0
+
+
+def test_outcomes_are_delivered_although_connections_are_cut(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [ARITHMETIC], slots=2):
+        run_id = runs.start("arithmetic", {"count": 300})
+        until = time.monotonic() + 30
+        while runs.status(run_id) == "started" and time.monotonic() < until:
+            runs.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert runs.finish(run_id)["status"] == "completed"
+    assert {task["attempts_count"] for task in runs.tasks(run_id)} == {1}
+
+
+def test_the_dispatcher_imports_no_flow(database_url: str) -> None:
+    with Worker(database_url, [HOSTILE], slots=1) as worker:
+        maps = Path(f"/proc/{dispatcher_of(worker).pid}/maps").read_text()
+    assert "_ctypes_test" not in maps  # a sanity check of the reading
+    assert "hostile" not in maps
+
+
+@pytest.mark.parametrize(
+    ("flows", "error", "words"),
+    [
+        (["tests.flows.nowhere:flow"], FlowNotFoundError, "tests.flows.nowhere"),
+        (["tests.flows.arithmetic:missing"], FlowNotFoundError, "missing"),
+        (["{tmp}/broken.py:flow"], FlowImportError, "ZeroDivisionError"),
+        ([], UsageError, "at least one flow"),
+    ],
+)
+def test_a_flow_that_cannot_be_had_is_an_error_at_start(
+    database_url: str, tmp_path: Path, flows: list[str], error: type[Exception], words: str
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(error, match=words):
+        Worker(database_url, [flow.format(tmp=tmp_path) for flow in flows], slots=1).start()
+
+
+def test_a_changed_flow_is_refused_with_the_differences(database_url: str, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    text = "from pgflow import Flow\nflow = Flow('changing')\n@flow.step\ndef {name}(input): return 1\n"
+    module.write_text(text.format(name="first"))
+    Worker(database_url, [f"{module}:flow"], slots=1).start().stop()
+    module.write_text(text.format(name="second"))
+    with pytest.raises(FlowShapeMismatchError, match="slug differs 'second' vs 'first'"):
+        Worker(database_url, [f"{module}:flow"], slots=1).start()
+    Worker(database_url, [f"{module}:flow"], slots=1, allow_data_loss=True).start().stop()
+
+
+def test_flows_that_differ_only_in_case_are_refused(database_url: str, tmp_path: Path) -> None:
+    for slug in ("Same", "same"):
+        (tmp_path / f"m_{slug}.py").write_text(
+            f"from pgflow import Flow\nflow = Flow({slug!r})\n@flow.step\ndef s(input): return 1\n"
+        )
+    with pytest.raises(WorkerStartError, match="would share one queue"):
+        Worker(database_url, [f"{tmp_path}/m_Same.py:flow", f"{tmp_path}/m_same.py:flow"], slots=1).start()
+
+
+def test_a_database_that_is_down_is_an_error_at_start(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnreachableError):
+        Worker(f"postgresql://postgres@/nothing?host={tmp_path}", [FALSY], slots=1).start()
+
+
+def test_the_number_of_slots_must_be_positive(database_url: str) -> None:
+    with pytest.raises(UsageError, match="slots must be at least 1, got 0"):
+        Worker(database_url, [FALSY], slots=0)
+
+
+def test_environment_is_left_alone(database_url: str, tmp_path: Path) -> None:
+    before = dict(os.environ)
+    with Worker(database_url, [FALSY], slots=1):
+        pass
+    assert dict(os.environ) == before

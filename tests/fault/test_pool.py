@@ -1,0 +1,171 @@
+"""The pool under hostile handlers, without a database: right verdict, right card, slot back."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgflow.database.tasks import ClaimedTask
+from pgflow.errors import FlowImportError
+from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
+from pgflow.worker.pool import Pool
+from tests.support.waiting import process_exists, wait_until
+
+FLOW = "tests.flows.hostile:flow"
+WAIT_SECONDS = 20
+Ends = queue.SimpleQueue[tuple[str, Outcome, float]]
+
+
+class RunningPool:
+    """A pool whose tasks' ends are queued with the time at which they came."""
+
+    def __init__(self, slots: int) -> None:
+        self.ends: Ends = queue.SimpleQueue()
+        self.pool = Pool(
+            [FLOW], "", slots, preload=True,
+            on_end=lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())),
+        )
+        self.pool.start()
+
+    def run(self, step_slug: str, input: object = None, timeout: int = 1) -> None:
+        """Start a task as soon as a slot is idle."""
+        assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
+        assert self.pool.run(
+            ClaimedTask(
+                flow_slug="hostile", run_id="00000000-0000-0000-0000-000000000000", step_slug=step_slug,
+                task_index=0, attempt=1, msg_id=1, kind="root", input=json.dumps(input), timeout=timeout,
+                max_attempts=1,
+            )
+        )
+
+    def end(self) -> tuple[str, Outcome, float]:
+        """The next task's end."""
+        return self.ends.get(timeout=WAIT_SECONDS)
+
+    def outcome(self, step_slug: str, input: object = None, timeout: int = 1) -> Outcome:
+        """Run a task to its end."""
+        self.run(step_slug, input, timeout)
+        return self.end()[1]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RunningPool]:
+    pool = RunningPool(slots=2)
+    yield pool
+    pool.pool.stop("the test is over")
+    pool.pool.join()
+
+
+def test_a_task_completes(running: RunningPool) -> None:
+    assert running.outcome("add_one", {"value": 41}) == Completed("42")
+
+
+HANGS = ["hang_in_regex", "hang_with_the_gil", "hang_ignoring_sigterm", "hang_blocking_all_signals"]
+
+
+@pytest.mark.parametrize("hang", HANGS)
+def test_a_hang_is_killed_at_its_deadline_with_its_stack(running: RunningPool, hang: str) -> None:
+    started = time.monotonic()
+    running.run(hang)
+    _, outcome, ended = running.end()
+    assert isinstance(outcome, TimedOut)
+    assert outcome.error.startswith("Task timed out after 1000ms; it was in ")
+    assert f"in {hang}" in outcome.error
+    assert "attempt 1 of 1" in outcome.error
+    assert 1.0 <= ended - started < 1.3
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+
+
+def test_other_slots_go_on_while_one_hangs(running: RunningPool) -> None:
+    running.run("hang_with_the_gil")
+    for value in range(50):
+        running.run("add_one", {"value": value})
+        assert running.end()[:2] == ("add_one", Completed(str(value + 1)))
+    assert isinstance(running.end()[1], TimedOut)
+
+
+def test_a_kill_takes_what_the_handler_started(running: RunningPool, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    outcome = running.outcome("hang_with_a_subprocess", {"file": str(pid_file)})
+    assert isinstance(outcome, TimedOut)
+    pid = int(pid_file.read_text())
+    wait_until(lambda: not process_exists(pid), "the subprocess dies")
+
+
+@pytest.mark.parametrize(
+    ("step", "input", "words"),
+    [
+        ("segfault", None, "Task crashed: the process was killed by SIGSEGV; it was in string_at"),
+        ("abort", None, "Task crashed: the process was killed by SIGABRT; it was in abort"),
+        ("exit_at_once", {"code": 3}, "Task crashed: the process ended with exit code 3"),
+        ("exit_at_once", {"code": 0}, "Task crashed: the process ended with exit code 0"),
+    ],
+)
+def test_a_crash_is_seen_at_once(running: RunningPool, step: str, input: Any, words: str) -> None:
+    started = time.monotonic()
+    running.run(step, input, timeout=30)
+    _, outcome, ended = running.end()
+    assert isinstance(outcome, Crashed)
+    assert outcome.error.startswith(words)
+    assert ended - started < 1
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+
+
+@pytest.mark.parametrize(
+    ("step", "first_line"),
+    [
+        ("exit_politely", "SystemExit: 5"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("recurse", "RecursionError: maximum recursion depth exceeded"),
+        ("raise_hostile_error", "HostileError: <its text raised RuntimeError>"),
+        ("return_explosive", "Output is not JSON-serializable: Explosive"),
+        ("return_nan", "Output is not JSON-serializable: nan"),
+        ("no_such_step", "No handler defined for step: no_such_step"),
+    ],
+)
+def test_what_a_handler_raises_or_returns_fails_its_task_alone(
+    running: RunningPool, step: str, first_line: str
+) -> None:
+    outcome = running.outcome(step)
+    assert isinstance(outcome, Failed)
+    assert outcome.error.splitlines()[0].lower().startswith(first_line.lower())
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+
+
+def test_printing_does_not_disturb_the_answer(running: RunningPool) -> None:
+    assert running.outcome("print_a_lot") == Completed('"printed"')
+
+
+def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -> None:
+    assert running.pool.wait_for_idle(WAIT_SECONDS)
+    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "root", "1e5000", 1, 1)
+    assert running.pool.run(task)
+    outcome = running.end()[1]
+    assert isinstance(outcome, Failed)
+    assert outcome.error.startswith("Input is not decodable JSON")
+
+
+def test_stopping_kills_and_releases_what_runs(tmp_path: Path) -> None:
+    running = RunningPool(slots=1)
+    began = tmp_path / "began"
+    running.run("note_and_wait", {"began": str(began), "go": str(tmp_path / "never")}, timeout=100)
+    wait_until(began.exists, "the handler runs")
+    running.pool.stop("the worker was ended")
+    assert running.end()[:2] == ("note_and_wait", Released("the worker was ended"))
+    running.pool.join()
+
+
+def test_a_flow_that_cannot_be_imported_is_reported_with_its_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    pool = Pool([f"{tmp_path}/broken.py:flow"], "", 1, preload=True, on_end=lambda task, outcome: None)
+    pool.start()
+    with pytest.raises(FlowImportError, match="ZeroDivisionError"):
+        pool.describe_flows()
+    pool.stop("over")
+    pool.join()

@@ -1,0 +1,145 @@
+"""Handlers that do what handlers must not: hang, die, refuse to die."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pgflow import Flow
+
+flow = Flow("hostile", max_attempts=1, timeout=1)
+
+
+@flow.step
+def add_one(number: Any) -> Any:
+    """The innocent neighbour."""
+    return number["value"] + 1
+
+
+@flow.step
+def hang_in_regex(_input: Any) -> object:
+    """A catastrophic regular expression; CPython's re looks for signals while it backtracks."""
+    return re.match(r"(a+)+$", "a" * 50 + "b")
+
+
+@flow.step
+def hang_with_the_gil(_input: Any) -> bool:
+    """C code that holds the GIL and never looks for signals."""
+    return any(itertools.repeat(False))
+
+
+@flow.step
+def hang_ignoring_sigterm(_input: Any) -> bool:
+    """As above, with SIGTERM ignored."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return any(itertools.repeat(False))
+
+
+@flow.step
+def hang_blocking_all_signals(_input: Any) -> bool:
+    """As above, with every signal blocked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    return any(itertools.repeat(False))
+
+
+@flow.step
+def hang_with_a_subprocess(input: Any) -> object:
+    """Starts a subprocess, notes its pid in the given file, and waits for it for ever."""
+    sleeper = subprocess.Popen(["sleep", "1000"])
+    Path(input["file"]).write_text(str(sleeper.pid))
+    return sleeper.wait()
+
+
+@flow.step
+def segfault(_input: Any) -> object:
+    """Reads address 0."""
+    return ctypes.string_at(0)
+
+
+@flow.step
+def abort(_input: Any) -> NoReturn:
+    """SIGABRT."""
+    os.abort()
+
+
+@flow.step
+def exit_at_once(input: Any) -> NoReturn:
+    """``os._exit`` with the given code."""
+    os._exit(input["code"])
+
+
+@flow.step
+def exit_politely(_input: Any) -> NoReturn:
+    """``sys.exit``."""
+    sys.exit(5)
+
+
+@flow.step
+def interrupt(_input: Any) -> NoReturn:
+    """KeyboardInterrupt out of the handler."""
+    raise KeyboardInterrupt
+
+
+@flow.step
+def recurse(_input: Any) -> Any:
+    """Infinite recursion."""
+    return recurse(_input)
+
+
+class HostileError(Exception):
+    """Cannot be unpickled, and has no text."""
+
+    def __init__(self, _required: object) -> None:
+        super().__init__()
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@flow.step
+def raise_hostile_error(_input: Any) -> NoReturn:
+    """An exception whose text cannot be had and whose unpickling fails."""
+    raise HostileError(1)
+
+
+class Explosive:
+    """Its unpickling ends the process that does it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (77,)
+
+
+@flow.step
+def return_explosive(_input: Any) -> object:
+    """An output whose ``__reduce__`` runs code."""
+    return Explosive()
+
+
+@flow.step
+def return_nan(_input: Any) -> float:
+    """Not JSON."""
+    return float("nan")
+
+
+@flow.step
+def print_a_lot(_input: Any) -> str:
+    """Fills standard output."""
+    print("noise " * 100_000)
+    return "printed"
+
+
+@flow.step
+def note_and_wait(input: Any) -> str:
+    """Tells that it runs by creating a file, and returns when a second file appears."""
+    Path(input["began"]).touch()
+    while not Path(input["go"]).exists():
+        time.sleep(0.01)
+    return "went"
