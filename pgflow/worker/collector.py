@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH_TASKS = 500
 MAX_BATCH_CHARACTERS = 8 << 20
-MAX_WAITING_TASKS = 2_000
-MAX_WAITING_CHARACTERS = 256 << 20
+MAX_UNDELIVERED_TASKS = 2_000
+MAX_UNDELIVERED_CHARACTERS = 256 << 20
 """Outcomes are kept while the database is away; past these bounds nothing more is claimed."""
 LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's log"
 
@@ -58,8 +58,8 @@ class Collector:
         self._wakeup = wakeup
         self._backoff = Backoff()
         self._waiting: deque[Item] = deque()
-        self._waiting_characters = 0
-        self._flushing = 0
+        self._undelivered_tasks = 0
+        self._undelivered_characters = 0
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -74,7 +74,8 @@ class Collector:
         item = Item(task, outcome)
         with self._changed:
             self._waiting.append(item)
-            self._waiting_characters += item.size
+            self._undelivered_tasks += 1
+            self._undelivered_characters += item.size
             self._changed.notify_all()
 
     def wait_for_room(self, timeout: float) -> bool:
@@ -83,7 +84,10 @@ class Collector:
             return self._changed.wait_for(self._has_room, timeout)
 
     def _has_room(self) -> bool:
-        return len(self._waiting) < MAX_WAITING_TASKS and self._waiting_characters < MAX_WAITING_CHARACTERS
+        return (
+            self._undelivered_tasks < MAX_UNDELIVERED_TASKS
+            and self._undelivered_characters < MAX_UNDELIVERED_CHARACTERS
+        )
 
     def stop(self) -> None:
         """Deliver everything that is there, however long the database is away, then end."""
@@ -99,6 +103,10 @@ class Collector:
     def _loop(self) -> None:
         while batch := self._next_batch():
             self._flush(batch)
+            with self._changed:
+                self._undelivered_tasks -= len(batch)
+                self._undelivered_characters -= sum(item.size for item in batch)
+                self._changed.notify_all()
             self._wakeup.notify()
 
     def _next_batch(self) -> list[Item]:
@@ -113,8 +121,6 @@ class Collector:
                     break
                 batch.append(self._waiting.popleft())
                 characters += size
-            self._waiting_characters -= characters
-            self._changed.notify_all()
         return batch
 
     def _flush(self, batch: Sequence[Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import select
 import shutil
@@ -18,12 +19,17 @@ import pebble
 
 from pgflow import errors
 from pgflow.database.tasks import ClaimedTask
+from pgflow.errors import WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
 from pgflow.worker.slot import Slot
 
+logger = logging.getLogger(__name__)
+
+MAX_START_FAILURES = 3
+"""A worker whose first process fails to start this often in a row does not start."""
 WATCH_SECONDS = 0.2
 """The watch looks at least this often. Declared timeouts are whole seconds, so a task that begins after a look
 cannot be due before the next one, and starting a task need not wake the watch."""
@@ -62,6 +68,7 @@ class Pool:
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
         self._held = 0
+        self._start_failure: Exception | None = None
         context = multiprocessing.get_context("forkserver")
         self._slots = [
             Slot(self._settings(number, conninfo), context, listener=self) for number in range(1, slots + 1)
@@ -90,10 +97,13 @@ class Pool:
     def describe_flows(self) -> tuple[list[FlowDescription], list[str]]:
         """The flows, and the names of the threads that importing them started, learnt from a pool process.
 
-        Raises what the import raised: FlowNotFoundError, FlowImportError or FlowDefinitionError.
+        Raises what the import raised, FlowNotFoundError, FlowImportError or FlowDefinitionError, and
+        WorkerStartError if no pool process starts.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._idle)
+            self._changed.wait_for(lambda: self._idle or self._start_failure)
+            if not self._idle:
+                raise WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
             slot = next(iter(self._idle))
         answer: dict[str, Any] = json.loads(slot.call(child.describe_flows))
         if "error" in answer:
@@ -141,6 +151,13 @@ class Pool:
     def slot_lost(self, slot: Slot) -> None:
         with self._changed:
             self._idle.pop(slot, None)
+
+    def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
+        logger.error("%s: its process did not start, failure %d: %r", slot, failures, error)
+        if failures >= MAX_START_FAILURES:
+            with self._changed:
+                self._start_failure = error
+                self._changed.notify_all()
 
     # The watch.
 

@@ -7,6 +7,7 @@ which is told what to load by an environment variable. Importing it without the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -26,16 +27,14 @@ def _preload(order: str) -> None:
     wanted = json.loads(order)
     sys.path[:] = wanted["sys_path"]
 
-    from pgflow.errors import PgflowError
     from pgflow.reference import load_flow
     from pgflow.worker import child
 
     for reference in wanted["references"]:
-        # The first pool process imports the module again and reports the failure in full.
-        try:
+        # The first pool process imports the module again and reports the failure in full; here it would end
+        # the forkserver.
+        with contextlib.suppress(BaseException):
             load_flow(reference)
-        except PgflowError:
-            continue
     child.threads_lost = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     # The dispatcher decides when its processes end: a SIGTERM or SIGHUP to the whole group (systemd, a closing
     # terminal) must not take the forkserver, and with it every running task.

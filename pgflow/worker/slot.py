@@ -51,6 +51,9 @@ class SlotListener(Protocol):
     def slot_lost(self, slot: Slot) -> None:
         """The slot cannot take a task until it is idle again."""
 
+    def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
+        """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
+
 
 @dataclass(slots=True, eq=False)
 class _Running:
@@ -115,7 +118,7 @@ class Slot:
                 process = PoolProcess.start(self._settings, self._context)
             except Exception as error:
                 failures += 1
-                logger.error("%s: the pool process did not start: %r", self, error)  # noqa: TRY400
+                self._listener.slot_failed(self, failures, error)
                 continue
             with self._lock:
                 self._process = process

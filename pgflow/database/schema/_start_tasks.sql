@@ -15,13 +15,21 @@ DECLARE
   claimed record;
   visible int;
 BEGIN
-  WITH claimable AS (
-    SELECT t.run_id, t.step_slug, t.task_index
+  -- By message first and by flow afterwards: with statistics that do not know the flow yet, the planner takes the flow's
+  -- index and reads all its tasks (seen with 2,000: 125 ms a claim instead of 5).
+  WITH candidate AS MATERIALIZED (
+    SELECT t.flow_slug, t.run_id, t.step_slug, t.task_index
     FROM pgflow.step_tasks AS t
-    JOIN pgflow.step_states AS s ON s.run_id = t.run_id AND s.step_slug = t.step_slug
-    JOIN pgflow.runs AS r ON r.run_id = t.run_id
-    WHERE t.flow_slug = p_flow_slug
-      AND t.message_id = ANY(p_msg_ids)
+    WHERE t.message_id = ANY(p_msg_ids) AND t.status = 'queued'
+  ),
+  claimable AS (
+    SELECT t.run_id, t.step_slug, t.task_index
+    FROM candidate AS c
+    JOIN pgflow.step_tasks AS t
+      ON t.run_id = c.run_id AND t.step_slug = c.step_slug AND t.task_index = c.task_index
+    JOIN pgflow.step_states AS s ON s.run_id = c.run_id AND s.step_slug = c.step_slug
+    JOIN pgflow.runs AS r ON r.run_id = c.run_id
+    WHERE c.flow_slug = p_flow_slug
       AND t.status = 'queued'
       AND s.status = 'started'
       AND r.status = 'started'
@@ -33,7 +41,8 @@ BEGIN
     SET
       status = 'started',
       attempts_count = t.attempts_count + 1,
-      started_at = now(),
+      -- A task queued after this transaction began is claimed all the same.
+      started_at = greatest(now(), t.queued_at),
       last_worker_id = p_worker_id
     FROM claimable AS c
     WHERE t.run_id = c.run_id AND t.step_slug = c.step_slug AND t.task_index = c.task_index

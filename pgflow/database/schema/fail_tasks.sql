@@ -14,21 +14,23 @@ DECLARE
 BEGIN
   PERFORM pgflow._lock_steps(run_ids, step_slugs);
 
+  SELECT array_agg(j.judgement ORDER BY j.ordinal) INTO judgements
+  FROM pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts) AS j;
+
   SELECT
     array_agg(
       CASE
-        WHEN j.judgement <> 'ready' THEN j.judgement
+        WHEN b.judgement <> 'ready' THEN b.judgement
         WHEN t.attempts_count < coalesce(s.opt_max_attempts, f.opt_max_attempts) THEN 'retried'
         ELSE 'failed'
       END
-      ORDER BY j.ordinal
+      ORDER BY b.position
     )
   INTO judgements
-  FROM pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts) AS j
+  FROM unnest(run_ids, step_slugs, task_indexes, judgements)
+    WITH ORDINALITY AS b (run_id, step_slug, task_index, judgement, position)
   LEFT JOIN pgflow.step_tasks AS t
-    ON t.run_id = run_ids[j.ordinal]
-    AND t.step_slug = step_slugs[j.ordinal]
-    AND t.task_index = task_indexes[j.ordinal]
+    ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
   LEFT JOIN pgflow.steps AS s ON s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug
   LEFT JOIN pgflow.flows AS f ON f.flow_slug = t.flow_slug;
 

@@ -1,0 +1,159 @@
+"""The collector against a real database: batches, bad items, a database that comes and goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pgflow.database import Database, tasks, workers
+from pgflow.database.tasks import ClaimedTask
+from pgflow.outcome import Completed, Crashed, Failed, Released, TimedOut
+from pgflow.worker import collector as collector_module
+from pgflow.worker.collector import Collector
+from pgflow.worker.wakeup import Wakeup
+from tests.support import servers
+from tests.support.sql import Core
+
+WORKER_ID = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def core(database_url: str) -> Iterator[Core]:
+    core = Core(database_url)
+    with core.connection:
+        yield core
+
+
+@contextmanager
+def collecting(database: Database) -> Iterator[Collector]:
+    """A running collector; on leaving, everything has been delivered."""
+    collector = Collector(database, Wakeup())
+    collector.start()
+    yield collector
+    collector.stop()
+
+
+def claim_map(core: Core, database: Database, elements: int, max_attempts: int = 1) -> list[ClaimedTask]:
+    """The claimed tasks of a map."""
+    core.flow("f", "m*", max_attempts=max_attempts)
+    core.start("f", list(range(elements)))
+    workers.register(database, {"f": WORKER_ID}, name="test")
+    claimed = tasks.claim(database, {"f": WORKER_ID}, elements)
+    return sorted(claimed, key=lambda task: task.task_index)
+
+
+def test_each_kind_of_outcome_becomes_its_verdict(core: Core, database: Database) -> None:
+    claimed = claim_map(core, database, 5, max_attempts=2)
+    with collecting(database) as collector:
+        for task, outcome in zip(
+            claimed,
+            [Completed("{}"), Failed("raised"), TimedOut("late", 1.0), Crashed("died", -9), Released("drained")],
+            strict=True,
+        ):
+            collector.put(task, outcome)
+    rows = core.rows("SELECT status, attempts_count, error_message FROM pgflow.step_tasks ORDER BY task_index")
+    assert [tuple(row.values()) for row in rows] == [
+        ("completed", 1, None), ("queued", 1, "raised"), ("queued", 1, "late"), ("queued", 1, "died"),
+        ("queued", 0, None),
+    ]  # fmt: skip
+
+
+def test_one_refused_output_fails_alone_with_postgresqls_message(core: Core, database: Database) -> None:
+    claimed = claim_map(core, database, 100)
+    core.rows("ALTER TABLE pgflow.step_tasks ADD CONSTRAINT no_poison CHECK (output IS DISTINCT FROM '\"poison\"')")
+    core.rows("UPDATE pgflow.flows SET opt_max_attempts = 3")
+    with collecting(database) as collector:
+        for task in claimed:
+            collector.put(task, Completed('"poison"' if task.task_index in (13, 77) else task.input))
+    rows = core.rows("SELECT task_index, status, error_message FROM pgflow.step_tasks ORDER BY task_index")
+    refused = [row for row in rows if row["status"] != "completed"]
+    assert [(row["task_index"], row["status"]) for row in refused] == [(13, "queued"), (77, "queued")]
+    assert all(
+        row["error_message"].startswith("PostgreSQL refused the output: new row for relation") for row in refused
+    )
+
+
+def test_a_refused_error_text_is_replaced_and_the_task_still_fails(core: Core, database: Database) -> None:
+    claimed = claim_map(core, database, 3, max_attempts=2)
+    core.rows("ALTER TABLE pgflow.step_tasks ADD CONSTRAINT short CHECK (error_message NOT LIKE '%poison%')".replace("%", "%%"))
+    with collecting(database) as collector:
+        for task in claimed:
+            collector.put(task, Failed("poison" if task.task_index == 1 else "fine"))
+    rows = core.rows("SELECT error_message FROM pgflow.step_tasks ORDER BY task_index")
+    assert [row["error_message"] for row in rows] == ["fine", collector_module.LAST_RESORT_ERROR, "fine"]
+
+
+def test_a_late_outcome_is_dropped(core: Core, database: Database) -> None:
+    (task,) = claim_map(core, database, 1, max_attempts=2)
+    with collecting(database) as collector:
+        collector.put(task, Failed("first"))
+    with collecting(database) as collector:
+        collector.put(task, Completed("1"))
+    assert core.rows("SELECT status, error_message FROM pgflow.step_tasks") == [
+        {"status": "queued", "error_message": "first"}
+    ]
+
+
+def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
+    core: Core, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = claim_map(core, database, 60)
+    sizes: list[int] = []
+    complete = tasks.complete
+
+    def counting(database: Database, batch: list[ClaimedTask], outputs: list[str]) -> list[str]:
+        sizes.append(len(batch))
+        return complete(database, batch, outputs)
+
+    monkeypatch.setattr(tasks, "complete", counting)
+    monkeypatch.setattr(collector_module, "MAX_BATCH_CHARACTERS", 1000)
+    with core.connection.transaction():  # holds the first flush until everything else waits
+        core.rows("SELECT FROM pgflow.runs FOR UPDATE")
+        collector = Collector(database, Wakeup())
+        collector.start()
+        for task in claimed:
+            collector.put(task, Completed(json.dumps("x" * 98)))
+    collector.stop()
+    assert sum(sizes) == 60
+    assert max(sizes) == 10
+    assert core.value("SELECT status FROM pgflow.runs") == "completed"
+
+
+def test_outcomes_are_kept_and_nothing_is_claimed_while_the_database_is_away(
+    server: servers.Server, database: Database, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector_module, "MAX_UNDELIVERED_TASKS", 10)
+    claimed = claim_map(core, database, 40)
+    name = core.connection.info.dbname
+    with collecting(database) as collector, server.admin() as admin:
+        admin.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false".encode())
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
+            (name, core.connection.info.backend_pid),
+        )
+        for task in claimed:
+            collector.put(task, Completed("1"))
+        assert not collector.wait_for_room(0.5)
+        admin.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true".encode())
+        assert collector.wait_for_room(20)
+    assert core.value("SELECT status FROM pgflow.runs") == "completed"
+
+
+def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answer(tmp_path: object) -> None:
+    with Database(f"postgresql://postgres@/nothing?host={tmp_path}") as nowhere:
+        collector = Collector(nowhere, Wakeup())
+        collector.start()
+        collector.put(
+            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1), Completed("1")
+        )
+        collector.abandon()
+        collector.stop()

@@ -1,0 +1,138 @@
+"""Installing, verifying and printing the schema, and what the catalogue then says."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgflow.database import schema
+from pgflow.errors import SchemaMissingError, SchemaTooNewError
+from tests.support.sql import Core
+
+HERE = Path(__file__).parent
+
+NOT_YET = {
+    "_cascade_force_skip_steps", "cascade_resolve_conditions", "cleanup_ensure_workers_logs", "ensure_workers",
+    "get_run_with_states", "poll_for_tasks", "requeue_stalled_tasks", "setup_ensure_workers_cron",
+    "setup_requeue_stalled_tasks_cron", "start_flow_with_states", "track_worker_function",
+}  # fmt: skip
+"""The contract's functions that this version does not have."""
+OURS = {
+    "_advance_runs", "_archive_ended_messages", "_archive_messages", "_archive_runs_messages", "_complete_runs",
+    "_complete_steps", "_complete_taskless_steps", "_delay_messages", "_dependency_outputs", "_fail_on_type_violation",
+    "_fail_steps", "_judge_tasks", "_lock_steps", "_map_elements", "_pattern_of_shape", "_pattern_shape",
+    "_release_dependents", "_retry_tasks", "_start_ready_steps", "_start_tasks", "_type_violations", "claim_tasks",
+    "complete_tasks", "fail_tasks", "release_tasks",
+}  # fmt: skip
+"""The functions that the contract does not know."""
+
+
+def connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(url, autocommit=True)
+
+
+def test_install_reports_what_it_did_and_is_repeatable(empty_database_url: str) -> None:
+    with connect(empty_database_url) as connection:
+        with pytest.raises(SchemaMissingError, match="pgflow schema install"):
+            schema.verify(connection)
+        first, second = schema.install(connection), schema.install(connection)
+        assert (first.outcome, first.version, second.outcome) == ("installed", schema.VERSION, "present")
+        assert schema.verify(connection) == schema.Verification(schema.VERSION, ())
+        row = connection.execute("SELECT version, installed_by FROM pgflow.schema_versions").fetchone()
+        assert row is not None
+        assert (row[0], row[1].startswith("pgflow-py ")) == (schema.VERSION, True)
+
+
+def test_workers_that_start_at_once_install_once(empty_database_url: str) -> None:
+    def install(_number: int) -> str:
+        with connect(empty_database_url) as connection:
+            return schema.install(connection).outcome
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(install, range(8)))
+    assert sorted(outcomes) == ["installed"] + ["present"] * 7
+
+
+def test_an_install_that_fails_leaves_nothing(empty_database_url: str) -> None:
+    with connect(empty_database_url) as connection:
+        connection.execute("CREATE SCHEMA pgmq")  # not the real one: our SQL does not find its functions
+        with pytest.raises(psycopg.Error):
+            with connection.transaction():
+                schema.install(connection)
+                connection.execute("SELECT pgflow.create_flow('f')")
+        with pytest.raises(SchemaMissingError):
+            schema.installed_version(connection)
+
+
+def test_a_newer_schema_is_refused(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("INSERT INTO pgflow.schema_versions (version, installed_by) VALUES (99, 'the future')")
+        for function in (schema.install, schema.ensure, schema.verify):
+            with pytest.raises(SchemaTooNewError, match=r"version 99, this pgflow knows up to 1: upgrade pgflow-py"):
+                function(connection)
+
+
+def test_another_implementations_schema_is_left_alone(empty_database_url: str) -> None:
+    with connect(empty_database_url) as connection:
+        connection.execute("CREATE SCHEMA pgflow")
+        assert schema.install(connection).outcome == "foreign"
+        assert schema.verify(connection).version is None
+        row = connection.execute("SELECT to_regclass('pgflow.flows'), to_regnamespace('pgmq')").fetchone()
+        assert row == (None, None)
+
+
+def test_verify_names_what_is_missing_or_changed(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("DROP FUNCTION pgflow.release_tasks")
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION pgflow.is_local() RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        )
+        assert schema.verify(connection).problems == (
+            "function pgflow.is_local differs from version 1",
+            "function pgflow.release_tasks is missing",
+        )
+
+
+def test_the_printed_sql_installs_the_same(empty_database_url: str) -> None:
+    with connect(empty_database_url) as connection:
+        connection.execute(schema.sql().encode())
+        assert schema.verify(connection) == schema.Verification(schema.VERSION, ())
+
+
+def test_the_catalogue_is_the_contracts(core: Core) -> None:
+    statement = (HERE / "catalog.sql").read_text().replace("%", "%%")
+    ours = {next(iter(row.values())) for row in core.rows(statement)}
+    contract = set((HERE / "contract_catalog.txt").read_text().splitlines())
+
+    def function(line: str) -> str:
+        return line.split("|")[1].partition("(")[0] if line.startswith("function|") else ""
+
+    missing = {line for line in contract - ours if function(line) not in NOT_YET}
+    additional = {line for line in ours - contract if function(line) not in OURS and "schema_versions" not in line}
+    assert {line.partition("|CHECK")[0] for line in missing | additional} == {"constraint|step_tasks|valid_status"}
+    assert {function(line) for line in ours} >= OURS
+    assert not {function(line) for line in ours} & NOT_YET
+
+
+def test_every_function_pins_its_search_path(core: Core) -> None:
+    loose = core.rows(
+        """
+        SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'pgflow' AND NOT coalesce(p.proconfig @> ARRAY['search_path=""'], false)
+        """
+    )
+    assert [row["proname"] for row in loose] == ["set_vt_batch"]  # the contract's exception
+
+
+def test_public_has_nothing(core: Core) -> None:
+    assert core.value("SELECT has_schema_privilege('public', 'pgflow', 'USAGE')") is False
+    assert core.rows(
+        """
+        SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'pgflow' AND has_function_privilege('public', p.oid, 'EXECUTE')
+        """
+    ) == []

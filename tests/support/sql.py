@@ -1,0 +1,140 @@
+"""The SQL core, called directly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import dict_row
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A task as claim_tasks returned it, with its input decoded."""
+
+    run_id: UUID
+    step_slug: str
+    task_index: int
+    attempt: int
+    kind: str
+    input: Any
+    timeout: int
+    max_attempts: int
+
+
+class Core:
+    """One connection to a database with the schema; every call is a transaction of its own unless one is open."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
+        self.worker_id = uuid4()
+
+    def rows(self, statement: str, *parameters: object) -> list[Row]:
+        """The rows of a statement, if it has any."""
+        cursor = self.connection.execute(statement.encode(), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def row(self, statement: str, *parameters: object) -> Row:
+        """The one row of a statement."""
+        (row,) = self.rows(statement, *parameters)
+        return row
+
+    def value(self, statement: str, *parameters: object) -> Any:
+        """The one value of a statement."""
+        (value,) = self.row(statement, *parameters).values()
+        return value
+
+    def flow(self, slug: str, *steps: str, max_attempts: int = 1, base_delay: int = 0) -> None:
+        """Define a flow. A step is ``name``, ``name <- dep dep`` or, for a map, ``name* <- dep``."""
+        self.rows("SELECT pgflow.create_flow(%s, %s, %s)", slug, max_attempts, base_delay)
+        for step in steps:
+            name, _, deps = (part.strip() for part in step.partition("<-"))
+            kind = "map" if name.endswith("*") else "single"
+            self.rows(
+                "SELECT pgflow.add_step(%s, %s, %s::text[], step_type => %s)",
+                *(slug, name.rstrip("*"), deps.split(), kind),
+            )
+
+    def start(self, flow_slug: str, input: object) -> UUID:
+        """Start a run."""
+        return UUID(
+            str(self.row("SELECT run_id FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input))["run_id"])
+        )
+
+    def register_worker(self) -> None:
+        """The row that claims refer to."""
+        self.rows(
+            "INSERT INTO pgflow.workers (worker_id, queue_name, function_name) VALUES (%s, 'test', 'test') "
+            "ON CONFLICT DO NOTHING",
+            self.worker_id,
+        )
+
+    def claim(self, flow_slug: str, quantity: int = 100) -> list[Claimed]:
+        """Claim tasks, by step and index."""
+        self.register_worker()
+        rows = self.rows(
+            "SELECT run_id, step_slug, task_index, attempt, kind, input, timeout, max_attempts "
+            "FROM pgflow.claim_tasks(ARRAY[%s], ARRAY[%s]::uuid[], %s) ORDER BY run_id, step_slug, task_index",
+            *(flow_slug, self.worker_id, quantity),
+        )
+        return [Claimed(**{**row, "input": json.loads(row["input"])}) for row in rows]
+
+    def complete(self, tasks: Sequence[Claimed], outputs: Sequence[object]) -> list[str]:
+        """Complete a batch; the verdicts."""
+        return self._settle("complete_tasks", "jsonb", tasks, [json.dumps(output) for output in outputs])
+
+    def fail(self, tasks: Sequence[Claimed], errors: Sequence[str]) -> list[str]:
+        """Fail a batch; the verdicts."""
+        return self._settle("fail_tasks", "text", tasks, list(errors))
+
+    def release(self, tasks: Sequence[Claimed]) -> list[str]:
+        """Release a batch; the verdicts."""
+        rows = self.rows(
+            "SELECT verdict FROM pgflow.release_tasks(%s::uuid[], %s::text[], %s::int[], %s::int[]) ORDER BY ordinal",
+            *_keys(tasks),
+            [task.attempt for task in tasks],
+        )
+        return [row["verdict"] for row in rows]
+
+    def _settle(self, function: str, type: str, tasks: Sequence[Claimed], values: list[str]) -> list[str]:
+        rows = self.rows(
+            f"SELECT verdict FROM pgflow.{function}(%s::uuid[], %s::text[], %s::int[], %s::{type}[], %s::int[]) "
+            "ORDER BY ordinal",
+            *(*_keys(tasks), values, [task.attempt for task in tasks]),
+        )
+        return [row["verdict"] for row in rows]
+
+    def run(self, run_id: UUID) -> Row:
+        """A run's row."""
+        return self.row("SELECT * FROM pgflow.runs WHERE run_id = %s", run_id)
+
+    def state(self, run_id: UUID, step_slug: str) -> Row:
+        """A step state's row."""
+        return self.row("SELECT * FROM pgflow.step_states WHERE run_id = %s AND step_slug = %s", run_id, step_slug)
+
+    def tasks(self, run_id: UUID) -> list[Row]:
+        """A run's task rows, by step and index."""
+        return self.rows(
+            "SELECT * FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id
+        )
+
+    def queue(self, flow_slug: str) -> list[Row]:
+        """The messages of a flow's queue, with the seconds until each is visible."""
+        return self.rows(
+            "SELECT msg_id, message, extract(epoch FROM vt - clock_timestamp())::float AS visible_in "
+            f"FROM pgmq.q_{flow_slug} ORDER BY msg_id"
+        )
+
+    def archived(self, flow_slug: str) -> int:
+        """How many messages of the flow are in the archive."""
+        return int(self.value(f"SELECT count(*) FROM pgmq.a_{flow_slug}"))
+
+
+def _keys(tasks: Sequence[Claimed]) -> tuple[list[UUID], list[str], list[int]]:
+    return [t.run_id for t in tasks], [t.step_slug for t in tasks], [t.task_index for t in tasks]
