@@ -122,10 +122,25 @@ class SchemaTooNewError(SchemaError):
     """The database's pgflow schema has version {found}, this pgflow knows up to {known}: upgrade pgflow-py"""
 
 
-class FlowShapeMismatchError(DatabaseError):
+class FlowShapeMismatchError(UsageError):
     """Flow {flow_slug} in the database differs from the code:
     {differences}
     Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+class RunNotStartedError(UsageError):
+    """The run was not started: {reason}"""
+
+
+class RunNotFoundError(UsageError):
+    """There is no run {run_id} in the database {target}"""
+
+
+class RunTimedOutError(PgflowError):
+    """Run {run_id} has not ended within {seconds} s; it goes on"""
 
 
 # --- worker --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from pgflow import errors
 from pgflow.database import Database
@@ -62,6 +62,8 @@ class Worker:
         self._allow_data_loss = allow_data_loss
         self._stderr = stderr
         self._process: subprocess.Popen[str] | None = None
+        self.flow_slugs: list[str] = []
+        """The slugs of the flows served, once started."""
 
     def start(self) -> Worker:
         """Start the dispatcher and wait until it serves.
@@ -85,9 +87,12 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(self._order() + "\n")
             self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if answer != "ready\n":
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else None
+        if answer is None or "error" in answer:
             self._abandon_start(answer)
+        else:
+            self.flow_slugs = answer["ready"]
         return self
 
     def _order(self) -> str:
@@ -101,14 +106,13 @@ class Worker:
             }
         )
 
-    def _abandon_start(self, answer: str) -> None:
+    def _abandon_start(self, failure: dict[str, Any] | None) -> NoReturn:
         process, self._process = self._process, None
         assert process is not None
         process.communicate()
         self._close_database()
-        if not answer:
+        if failure is None:
             raise WorkerStartError(message=f"The dispatcher ended while starting, exit code {process.returncode}")
-        failure = json.loads(answer)
         raise getattr(errors, failure["error"])(**failure["values"])
 
     @property
@@ -116,13 +120,18 @@ class Worker:
         """Whether the dispatcher process lives."""
         return self._process is not None and self._process.poll() is None
 
+    def ask_to_stop(self) -> None:
+        """Ask without waiting: once to drain, twice to end at once. For signal handlers."""
+        if self._process is not None:
+            self._process.terminate()
+
     def stop(self, timeout: float | None = None) -> int:
         """Stop claiming, let what runs finish (each task has its deadline), deliver, end.
 
         After ``timeout`` seconds what still runs is killed and handed back. Returns the dispatcher's exit
         code, 0 after a clean end; stopping a worker that does not run returns 0.
         """
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return 0
         process.terminate()
@@ -135,6 +144,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()
+        self._process = None
         self._close_database()
         return process.returncode
 

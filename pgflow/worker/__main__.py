@@ -1,7 +1,7 @@
 """``python -m pgflow.worker``: the dispatcher process of ``Worker.start``.
 
-The first line of standard input is the order, as JSON. The answer, one line on standard output, is ``ready``
-or the error that kept it from serving. The end of standard input means that the parent is gone: drain.
+The first line of standard input is the order, as JSON. The answer, one line on standard output, is
+``{"ready": [flow slugs]}`` or the error that kept it from serving. The end of standard input means that the parent is gone: drain.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def main() -> int:
     )
     try:
         with stop_on_signals(request), Database.from_order(order["database"]) as database:
-            serve(database, options, lambda: _answer(answers, "ready"), request)
+            serve(database, options, lambda slugs: _answer(answers, {"ready": slugs}), request)
     except PgflowError as error:
-        _answer(answers, json.dumps({"error": type(error).__name__, "values": error.values}, default=str))
+        _answer(answers, {"error": type(error).__name__, "values": error.values})
         return 1
     return 0
 
@@ -46,8 +46,8 @@ def _take_stdout() -> int:
     return answers
 
 
-def _answer(answers: int, line: str) -> None:
-    os.write(answers, line.encode() + b"\n")
+def _answer(answers: int, answer: dict[str, object]) -> None:
+    os.write(answers, json.dumps(answer, default=str).encode() + b"\n")
     os.close(answers)
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from pgflow.database import Database, schema, workers
 from pgflow.database.failures import FAILURES
-from pgflow.database.flows import compile_flow
-from pgflow.errors import FlowShapeMismatchError, WorkerStartError
+from pgflow.database.flows import require_compiled
+from pgflow.errors import WorkerStartError
 from pgflow.worker.collector import Collector
 from pgflow.worker.dispatcher import Dispatcher
 from pgflow.worker.leases import Leases
@@ -81,14 +81,14 @@ class StopRequest:
 def serve(
     database: Database,
     options: Options,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[list[str]], None],
     request: StopRequest,
 ) -> None:
     """Run a worker in this process until ``request`` asks it to stop; everything it claimed has then been
     delivered or handed back.
 
     Installs the schema where there is none, and compiles the flows. Raises WorkerStartError, the errors of the
-    flows' import, FlowShapeMismatchError or DatabaseError before ``on_ready`` is called, none afterwards.
+    flows' import, FlowShapeMismatchError or DatabaseError before ``on_ready`` is called with the flows' slugs, none afterwards.
     """
     _hide_main()
     with database.connection() as connection:
@@ -112,7 +112,7 @@ def serve(
     dispatcher = Dispatcher(database, worker_ids, pool, collector, wakeup)
     for part in (collector, leases, dispatcher):
         part.start()
-    on_ready()
+    on_ready(list(worker_ids))
     request.wait()
     _drain(dispatcher, pool, collector, leases, request)
     _mark_stopped(database, list(worker_ids.values()))
@@ -139,13 +139,7 @@ def _learn_flows(pool: Pool) -> list[FlowDescription]:
 
 def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data_loss: bool) -> None:
     for flow in flows:
-        compilation = compile_flow(
-            database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss
-        )
-        if compilation.status == "mismatch":
-            raise FlowShapeMismatchError(
-                flow_slug=flow.slug, differences="\n".join(f"  {line}" for line in compilation.differences)
-            )
+        require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss)
 
 
 def _drain(

@@ -37,8 +37,7 @@ class PoolProcess:
             pid, main_thread = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
             pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
         except BaseException:
-            pool.stop()
-            pool.join()
+            _end(pool)
             raise
         return cls(pool, pid, main_thread, pidfd)
 
@@ -69,16 +68,21 @@ class PoolProcess:
 
     def kill(self) -> None:
         """Kill the process and everything it started. The pool is of no use afterwards."""
-        self.pool.stop()  # before the kill, so that pebble starts no process in its place
+        # Stopped before the kill, so that pebble starts no process in its place.
+        self.pool.stop()  # type: ignore[no-untyped-call]
         tree.kill(self.pid)
 
     def discard(self) -> None:
         """End the pool and wait for its threads."""
-        self.pool.stop()
-        self.pool.join()
+        _end(self.pool)
         if self.pidfd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self.pidfd)
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]
+    pool.join()
 
 
 def _exists(pid: int) -> bool:

@@ -124,7 +124,7 @@ def test_a_crash_is_seen_at_once(running: RunningPool, step: str, input: Any, wo
         ("interrupt", "KeyboardInterrupt"),
         ("recurse", "RecursionError: maximum recursion depth exceeded"),
         ("raise_hostile_error", "HostileError: <its text raised RuntimeError>"),
-        ("return_explosive", "Output is not JSON-serializable: Explosive"),
+        ("return_explosive", "Output is not JSON-serializable: tests.flows.hostile.Explosive"),
         ("return_nan", "Output is not JSON-serializable: nan"),
         ("no_such_step", "No handler defined for step: no_such_step"),
     ],

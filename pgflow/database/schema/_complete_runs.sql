@@ -20,6 +20,6 @@ BEGIN
     )
   WHERE r.run_id = ANY(_complete_runs.run_ids)
     AND r.remaining_steps = 0
-    AND r.status = 'started';
+    AND r.status || '' = 'started';
 END
 $$;

@@ -1,12 +1,13 @@
 -- Tasks of steps have completed: the steps have that many fewer left, and those with none left complete, with the
--- task's output, or for a map all outputs in the order of the elements. Returns the steps that completed.
+-- task's output, or for a map all outputs in the order of the elements; their dependents learn of it.
 CREATE FUNCTION pgflow._complete_steps(run_ids uuid[], step_slugs text[], task_counts int[])
-RETURNS TABLE (completed_runs uuid[], completed_steps text[])
+RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
 AS $$
+DECLARE
+  completed record;
 BEGIN
-  RETURN QUERY
   WITH counted AS (
     UPDATE pgflow.step_states AS s
     SET
@@ -27,17 +28,20 @@ BEGIN
           WHERE t.run_id = s.run_id AND t.step_slug = s.step_slug AND t.task_index = 0
         )
       END
-    FROM
-      unnest(run_ids, step_slugs, task_counts) AS c (run_id, step_slug, task_count),
-      pgflow.steps AS definition
+    FROM unnest(run_ids, step_slugs, task_counts) AS c (run_id, step_slug, task_count), pgflow.steps AS definition
     WHERE s.run_id = c.run_id
       AND s.step_slug = c.step_slug
       AND definition.flow_slug = s.flow_slug
       AND definition.step_slug = s.step_slug
     RETURNING s.run_id, s.step_slug, s.status
   )
-  SELECT array_agg(counted.run_id), array_agg(counted.step_slug)
-  FROM counted
-  WHERE counted.status = 'completed';
+  SELECT array_agg(c.run_id) AS run_ids, array_agg(c.step_slug) AS step_slugs INTO completed
+  FROM counted AS c
+  WHERE c.status = 'completed';
+
+  IF completed.run_ids IS NOT NULL THEN
+    PERFORM pgflow._release_dependents(completed.run_ids, completed.step_slugs);
+    PERFORM pgflow._count_ended_steps(completed.run_ids);
+  END IF;
 END
 $$;

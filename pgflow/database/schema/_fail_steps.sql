@@ -1,4 +1,5 @@
--- Fail steps and with them their runs; the messages of the runs' other tasks are archived.
+-- Fail steps, at most one of each run, and with them their runs. Nobody shall start the runs' other tasks any more, so
+-- their messages are archived; their rows stay as they are.
 CREATE FUNCTION pgflow._fail_steps(run_ids uuid[], step_slugs text[], error_messages text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -14,6 +15,14 @@ BEGIN
   SET status = 'failed', failed_at = now()
   WHERE r.run_id = ANY(run_ids);
 
-  PERFORM pgflow._archive_runs_messages(run_ids);
+  PERFORM
+  FROM pgflow.step_tasks AS t
+  WHERE t.run_id = ANY(run_ids) AND t.status IN ('queued', 'started')
+  ORDER BY t.run_id, t.step_slug, t.task_index
+  FOR UPDATE;
+
+  PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
+  FROM pgflow.step_tasks AS t
+  WHERE t.run_id = ANY(run_ids) AND t.status IN ('queued', 'started');
 END
 $$;

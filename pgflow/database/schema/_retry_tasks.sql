@@ -1,7 +1,5 @@
 -- Send started tasks back to their queues for another attempt, visible after their step's delay.
-CREATE FUNCTION pgflow._retry_tasks(
-  run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[]
-)
+CREATE FUNCTION pgflow._retry_tasks(run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
@@ -18,15 +16,13 @@ BEGIN
     RETURNING t.flow_slug, t.step_slug, t.message_id, t.attempts_count
   )
   SELECT
-    array_agg(retried.flow_slug) AS flow_slugs,
-    array_agg(retried.message_id) AS message_ids,
-    array_agg(
-      pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), retried.attempts_count)
-    ) AS delays
+    array_agg(t.flow_slug) AS flow_slugs,
+    array_agg(t.message_id) AS message_ids,
+    array_agg(pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), t.attempts_count)) AS delays
   INTO queued
-  FROM retried
-  JOIN pgflow.steps AS s ON s.flow_slug = retried.flow_slug AND s.step_slug = retried.step_slug
-  JOIN pgflow.flows AS f ON f.flow_slug = retried.flow_slug;
+  FROM retried AS t
+  JOIN pgflow.steps AS s ON s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug
+  JOIN pgflow.flows AS f ON f.flow_slug = t.flow_slug;
 
   UPDATE pgflow.step_states AS s
   SET error_message = NULL

@@ -17,7 +17,7 @@ BEGIN
         AND s.status = 'created'
         AND s.remaining_deps = 0
         AND s.initial_tasks > 0
-        AND r.status = 'started'
+        AND r.status || '' = 'started'
       ORDER BY s.run_id, s.step_slug
       FOR UPDATE OF s
     ),

@@ -20,7 +20,7 @@ BEGIN
   WITH candidate AS MATERIALIZED (
     SELECT t.flow_slug, t.run_id, t.step_slug, t.task_index
     FROM pgflow.step_tasks AS t
-    WHERE t.message_id = ANY(p_msg_ids) AND t.status = 'queued'
+    WHERE t.message_id = ANY(p_msg_ids) AND t.status || '' = 'queued'
   ),
   claimable AS (
     SELECT t.run_id, t.step_slug, t.task_index
@@ -30,9 +30,9 @@ BEGIN
     JOIN pgflow.step_states AS s ON s.run_id = c.run_id AND s.step_slug = c.step_slug
     JOIN pgflow.runs AS r ON r.run_id = c.run_id
     WHERE c.flow_slug = p_flow_slug
-      AND t.status = 'queued'
-      AND s.status = 'started'
-      AND r.status = 'started'
+      AND t.status || '' = 'queued'
+      AND s.status || '' = 'started'
+      AND r.status || '' = 'started'
     ORDER BY t.run_id, t.step_slug, t.task_index
     FOR UPDATE OF t SKIP LOCKED
   ),
@@ -73,44 +73,56 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  WITH task AS (
-    SELECT c.*, definition.step_type, definition.deps_count, definition.opt_timeout, definition.opt_max_attempts
-    FROM unnest(
-      claimed.run_ids, claimed.step_slugs, claimed.task_indexes, claimed.attempts, claimed.message_ids
-    ) AS c (run_id, step_slug, task_index, attempt, message_id)
-    JOIN pgflow.steps AS definition
-      ON definition.flow_slug = p_flow_slug AND definition.step_slug = c.step_slug
-  ),
-  -- One row for each step: `||` detoasts its array here, once, and not again for every element taken from it.
-  source AS MATERIALIZED (
-    SELECT
-      step.run_id,
-      step.step_slug,
-      CASE
-        WHEN step.step_type = 'map' THEN pgflow._map_elements(p_flow_slug, step.run_id, step.step_slug) || '[]'::jsonb
-        WHEN step.deps_count = 0 THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = step.run_id)
-        ELSE pgflow._dependency_outputs(p_flow_slug, step.run_id, step.step_slug)
-      END AS value
-    FROM (
-      SELECT DISTINCT task.run_id, task.step_slug, task.step_type, task.deps_count FROM task
-    ) AS step
-  )
   SELECT
-    task.run_id,
-    task.step_slug,
+    step.run_id,
+    step.step_slug,
     task.task_index,
     task.attempt,
     task.message_id,
-    CASE
-      WHEN task.step_type = 'map' THEN 'map'
-      WHEN task.deps_count = 0 THEN 'root'
-      ELSE 'dependent'
-    END,
-    CASE WHEN task.step_type = 'map' THEN source.value -> task.task_index ELSE source.value END,
-    coalesce(task.opt_timeout, f.opt_timeout),
-    coalesce(task.opt_max_attempts, f.opt_max_attempts)
-  FROM task
-  JOIN source ON source.run_id = task.run_id AND source.step_slug = task.step_slug
-  JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug;
+    step.kind,
+    CASE WHEN step.kind = 'map' THEN step.input -> task.task_index ELSE step.input END,
+    step.timeout,
+    step.max_attempts
+  FROM (
+    -- One row for each step, whose input is computed once for all its tasks; OFFSET 0 keeps it so. `||` detoasts an
+    -- array here, and not again for every element taken from it.
+    SELECT
+      c.run_id,
+      c.step_slug,
+      c.task_indexes,
+      c.attempts,
+      c.message_ids,
+      coalesce(definition.opt_timeout, f.opt_timeout) AS timeout,
+      coalesce(definition.opt_max_attempts, f.opt_max_attempts) AS max_attempts,
+      CASE
+        WHEN definition.step_type = 'map' THEN 'map'
+        WHEN definition.deps_count = 0 THEN 'root'
+        ELSE 'dependent'
+      END AS kind,
+      CASE
+        WHEN definition.step_type = 'map'
+          THEN pgflow._map_elements(p_flow_slug, c.run_id, c.step_slug) || '[]'::jsonb
+        WHEN definition.deps_count = 0 THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = c.run_id)
+        ELSE pgflow._dependency_outputs(p_flow_slug, c.run_id, c.step_slug)
+      END AS input
+    FROM (
+      SELECT
+        b.run_id,
+        b.step_slug,
+        array_agg(b.task_index) AS task_indexes,
+        array_agg(b.attempt) AS attempts,
+        array_agg(b.message_id) AS message_ids
+      FROM unnest(
+        claimed.run_ids, claimed.step_slugs, claimed.task_indexes, claimed.attempts, claimed.message_ids
+      ) AS b (run_id, step_slug, task_index, attempt, message_id)
+      GROUP BY b.run_id, b.step_slug
+    ) AS c
+    JOIN pgflow.steps AS definition
+      ON definition.flow_slug = p_flow_slug AND definition.step_slug = c.step_slug
+    JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug
+    OFFSET 0
+  ) AS step
+  CROSS JOIN LATERAL unnest(step.task_indexes, step.attempts, step.message_ids)
+    AS task (task_index, attempt, message_id);
 END
 $$;

@@ -19,11 +19,15 @@ SET search_path TO ''
 AS $$
 DECLARE
   step pgflow.steps;
+  dep_slugs CONSTANT text[] := ARRAY(SELECT DISTINCT d.slug FROM unnest(add_step.deps_slugs) AS d (slug));
 BEGIN
-  IF add_step.step_type = 'map' AND cardinality(add_step.deps_slugs) > 1 THEN
+  IF add_step.step_type = 'map' AND cardinality(dep_slugs) > 1 THEN
     RAISE EXCEPTION 'Map step "%" can have at most one dependency, but % were provided: %',
       add_step.step_slug, cardinality(add_step.deps_slugs), array_to_string(add_step.deps_slugs, ', ');
   END IF;
+
+  -- One step at a time gets the flow's next index.
+  PERFORM FROM pgflow.flows AS f WHERE f.flow_slug = add_step.flow_slug FOR NO KEY UPDATE;
 
   INSERT INTO pgflow.steps (
     flow_slug, step_slug, step_type, step_index, deps_count,
@@ -35,7 +39,7 @@ BEGIN
     add_step.step_slug,
     coalesce(add_step.step_type, 'single'),
     coalesce((SELECT max(s.step_index) + 1 FROM pgflow.steps AS s WHERE s.flow_slug = add_step.flow_slug), 0),
-    (SELECT count(DISTINCT d.slug) FROM unnest(add_step.deps_slugs) AS d (slug)),
+    cardinality(dep_slugs),
     add_step.max_attempts, add_step.base_delay, add_step.timeout, add_step.start_delay,
     add_step.required_input_pattern, add_step.forbidden_input_pattern,
     add_step.when_unmet, add_step.when_exhausted
@@ -44,8 +48,8 @@ BEGIN
   -- Only for a new step: dependencies added to an existing one would disagree with its deps_count.
   IF FOUND THEN
     INSERT INTO pgflow.deps (flow_slug, dep_slug, step_slug)
-    SELECT DISTINCT add_step.flow_slug, d.slug, add_step.step_slug
-    FROM unnest(add_step.deps_slugs) AS d (slug);
+    SELECT add_step.flow_slug, d.slug, add_step.step_slug
+    FROM unnest(dep_slugs) AS d (slug);
   END IF;
 
   SELECT * INTO step

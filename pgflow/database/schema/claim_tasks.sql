@@ -8,6 +8,8 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 SET search_path TO ''
+SET plan_cache_mode TO force_generic_plan
+SET enable_seqscan TO off
 AS $$
 DECLARE
   flow record;

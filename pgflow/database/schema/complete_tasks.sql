@@ -7,38 +7,16 @@ CREATE FUNCTION pgflow.complete_tasks(
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
 SET search_path TO ''
+SET plan_cache_mode TO force_generic_plan
+SET enable_seqscan TO off
 AS $$
 DECLARE
-  judgements text[];
+  judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts);
   done record;
-  ended record;
-  violation record;
 BEGIN
-  PERFORM pgflow._lock_steps(run_ids, step_slugs);
-
-  SELECT array_agg(j.judgement ORDER BY j.ordinal) INTO judgements
-  FROM pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts) AS j;
-
-  -- A violation fails its run: of that run's other tasks, those before it in the batch complete, those behind are late.
-  FOR violation IN
-    SELECT DISTINCT ON (run_ids[v.ordinal]) v.ordinal AS position
-    FROM pgflow._type_violations(run_ids, step_slugs, outputs) AS v
-    WHERE judgements[v.ordinal] = 'ready'
-    ORDER BY run_ids[v.ordinal], v.ordinal
-  LOOP
-    SELECT
-      array_agg(
-        CASE
-          WHEN j.judgement <> 'ready' OR run_ids[j.position] <> run_ids[violation.position] THEN j.judgement
-          WHEN j.position = violation.position THEN 'violating'
-          WHEN j.position > violation.position THEN 'over'
-          ELSE 'ready'
-        END
-        ORDER BY j.position
-      )
-    INTO judgements
-    FROM unnest(judgements) WITH ORDINALITY AS j (judgement, position);
-  END LOOP;
+  judgements := pgflow._fail_type_violations(
+    run_ids, step_slugs, task_indexes, outputs, attempts IS NULL, judgements
+  );
 
   WITH completed AS (
     UPDATE pgflow.step_tasks AS t
@@ -49,45 +27,42 @@ BEGIN
       AND t.run_id = b.run_id
       AND t.step_slug = b.step_slug
       AND t.task_index = b.task_index
-    RETURNING t.run_id, t.step_slug
+    RETURNING t.flow_slug, t.run_id, t.step_slug, t.message_id
   ),
-  counted AS (
-    SELECT completed.run_id, completed.step_slug, count(*)::int AS task_count
-    FROM completed
-    GROUP BY completed.run_id, completed.step_slug
+  step AS (
+    SELECT c.run_id, c.step_slug, count(*)::int AS task_count FROM completed AS c GROUP BY c.run_id, c.step_slug
   )
-  SELECT
-    array_agg(counted.run_id) AS run_ids,
-    array_agg(counted.step_slug) AS step_slugs,
-    array_agg(counted.task_count) AS task_counts
+  SELECT s.run_ids, s.step_slugs, s.task_counts, m.flow_slugs, m.message_ids
   INTO done
-  FROM counted;
+  FROM (
+    SELECT
+      array_agg(step.run_id) AS run_ids,
+      array_agg(step.step_slug) AS step_slugs,
+      array_agg(step.task_count) AS task_counts
+    FROM step
+  ) AS s
+  CROSS JOIN (
+    SELECT array_agg(c.flow_slug) AS flow_slugs, array_agg(c.message_id) AS message_ids FROM completed AS c
+  ) AS m;
 
   IF done.run_ids IS NOT NULL THEN
-    SELECT * INTO ended FROM pgflow._complete_steps(done.run_ids, done.step_slugs, done.task_counts);
-    IF ended.completed_runs IS NOT NULL THEN
-      PERFORM pgflow._release_dependents(ended.completed_runs, ended.completed_steps);
-    END IF;
+    PERFORM pgflow._complete_steps(done.run_ids, done.step_slugs, done.task_counts);
+    PERFORM pgflow._archive_messages(done.flow_slugs, done.message_ids);
   END IF;
-  PERFORM pgflow._archive_ended_messages(
-    array_agg(b.run_id), array_agg(b.step_slug), array_agg(b.task_index)
-  )
-  FROM unnest(run_ids, step_slugs, task_indexes) AS b (run_id, step_slug, task_index)
-  JOIN pgflow.runs AS r ON r.run_id = b.run_id
-  WHERE r.status <> 'failed';
 
-  PERFORM pgflow._fail_on_type_violation(
-    run_ids[v.ordinal], step_slugs[v.ordinal], task_indexes[v.ordinal], outputs[v.ordinal], v.type, v.map_slug
-  )
-  FROM pgflow._type_violations(run_ids, step_slugs, outputs) AS v
-  WHERE judgements[v.ordinal] = 'violating';
+  IF 'over' = ANY(judgements) THEN
+    PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
+    FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
+    JOIN pgflow.runs AS r ON r.run_id = b.run_id
+    JOIN pgflow.step_tasks AS t
+      ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+    WHERE b.judgement = 'over' AND r.status <> 'failed';
+  END IF;
 
   PERFORM pgflow._advance_runs(run_ids);
 
   RETURN QUERY
-  SELECT
-    j.position::int,
-    CASE j.judgement WHEN 'ready' THEN 'completed' WHEN 'violating' THEN 'failed' ELSE j.judgement END
+  SELECT j.position::int, CASE j.judgement WHEN 'ready' THEN 'completed' ELSE j.judgement END
   FROM unnest(judgements) WITH ORDINALITY AS j (judgement, position);
 END
 $$;

@@ -1,16 +1,17 @@
--- Delete a flow with its queue and everything that its runs left.
+-- Delete a flow with its queue and everything that its runs left. In the order of locks, so the queue goes last.
 CREATE FUNCTION pgflow.delete_flow_and_data(p_flow_slug text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
 AS $$
 BEGIN
-  PERFORM pgmq.drop_queue(p_flow_slug);
+  PERFORM FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug ORDER BY r.run_id FOR UPDATE;
   DELETE FROM pgflow.step_tasks AS t WHERE t.flow_slug = p_flow_slug;
   DELETE FROM pgflow.step_states AS s WHERE s.flow_slug = p_flow_slug;
   DELETE FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug;
   DELETE FROM pgflow.deps AS d WHERE d.flow_slug = p_flow_slug;
   DELETE FROM pgflow.steps AS s WHERE s.flow_slug = p_flow_slug;
   DELETE FROM pgflow.flows AS f WHERE f.flow_slug = p_flow_slug;
+  PERFORM pgmq.drop_queue(p_flow_slug);
 END
 $$;

@@ -1,22 +1,19 @@
 -- Ours: fail the attempts of a batch of tasks. A task with attempts left goes back to its queue, to be visible after its
--- step's delay; one without fails, and with it its step and run. With `attempts`, the failure of another attempt than
--- the current one changes nothing. Verdicts: 'retried', 'failed', 'stale', 'over', 'unknown' (see _judge_tasks).
+-- step's delay; one without fails, and its step ends as when_exhausted says. With `attempts`, the failure of another
+-- attempt than the current one changes nothing. Verdicts: 'retried', 'failed', 'stale', 'over', 'unknown' (see
+-- _judge_tasks).
 CREATE FUNCTION pgflow.fail_tasks(
   run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[], attempts int[] DEFAULT NULL
 )
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
 SET search_path TO ''
+SET plan_cache_mode TO force_generic_plan
+SET enable_seqscan TO off
 AS $$
 DECLARE
-  judgements text[];
-  failing record;
+  judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts);
 BEGIN
-  PERFORM pgflow._lock_steps(run_ids, step_slugs);
-
-  SELECT array_agg(j.judgement ORDER BY j.ordinal) INTO judgements
-  FROM pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts) AS j;
-
   SELECT
     array_agg(
       CASE
@@ -34,45 +31,47 @@ BEGIN
   LEFT JOIN pgflow.steps AS s ON s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug
   LEFT JOIN pgflow.flows AS f ON f.flow_slug = t.flow_slug;
 
-  PERFORM pgflow._retry_tasks(
-    array_agg(b.run_id), array_agg(b.step_slug), array_agg(b.task_index), array_agg(b.error_message)
-  )
-  FROM unnest(run_ids, step_slugs, task_indexes, error_messages, judgements)
-    AS b (run_id, step_slug, task_index, error_message, judgement)
-  WHERE b.judgement = 'retried';
+  IF 'retried' = ANY(judgements) THEN
+    PERFORM pgflow._retry_tasks(
+      array_agg(b.run_id), array_agg(b.step_slug), array_agg(b.task_index), array_agg(b.error_message)
+    )
+    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, judgements)
+      AS b (run_id, step_slug, task_index, error_message, judgement)
+    WHERE b.judgement = 'retried';
+  END IF;
 
-  -- Of a run that has failed already, tasks that are still started end with it.
-  UPDATE pgflow.step_tasks AS t
-  SET status = 'failed', failed_at = now(), error_message = b.error_message
-  FROM
-    unnest(run_ids, step_slugs, task_indexes, error_messages, attempts, judgements)
-      AS b (run_id, step_slug, task_index, error_message, attempt, judgement),
-    pgflow.runs AS r
-  WHERE t.run_id = b.run_id
-    AND t.step_slug = b.step_slug
-    AND t.task_index = b.task_index
-    AND t.status = 'started'
-    AND t.attempts_count = coalesce(b.attempt, t.attempts_count)
-    AND r.run_id = b.run_id
-    AND (b.judgement = 'failed' OR (b.judgement = 'over' AND r.status = 'failed'));
+  IF judgements && ARRAY['failed', 'over'] THEN
+    -- Tasks that are still started in a run that has failed end with it.
+    UPDATE pgflow.step_tasks AS t
+    SET status = 'failed', failed_at = now(), error_message = b.error_message
+    FROM
+      unnest(run_ids, step_slugs, task_indexes, error_messages, attempts, judgements)
+        AS b (run_id, step_slug, task_index, error_message, attempt, judgement),
+      pgflow.runs AS r
+    WHERE t.run_id = b.run_id
+      AND t.step_slug = b.step_slug
+      AND t.task_index = b.task_index
+      AND t.status || '' = 'started'
+      AND t.attempts_count = coalesce(b.attempt, t.attempts_count)
+      AND r.run_id = b.run_id
+      AND (b.judgement = 'failed' OR (b.judgement = 'over' AND r.status || '' = 'failed'));
 
-  PERFORM pgflow._archive_ended_messages(run_ids, step_slugs, task_indexes);
+    PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
+    FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
+    JOIN pgflow.step_tasks AS t
+      ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+    WHERE b.judgement IN ('failed', 'over');
+  END IF;
 
-  -- The first task of each run that failed decides which step failed, and why.
-  SELECT
-    array_agg(f.run_id) AS run_ids,
-    array_agg(f.step_slug) AS step_slugs,
-    array_agg(f.error_message) AS error_messages
-  INTO failing
-  FROM (
-    SELECT DISTINCT ON (b.run_id) b.run_id, b.step_slug, b.error_message
+  IF 'failed' = ANY(judgements) THEN
+    PERFORM pgflow._exhaust_steps(
+      array_agg(b.run_id ORDER BY b.position),
+      array_agg(b.step_slug ORDER BY b.position),
+      array_agg(b.error_message ORDER BY b.position)
+    )
     FROM unnest(run_ids, step_slugs, error_messages, judgements)
       WITH ORDINALITY AS b (run_id, step_slug, error_message, judgement, position)
-    WHERE b.judgement = 'failed'
-    ORDER BY b.run_id, b.position
-  ) AS f;
-  IF failing.run_ids IS NOT NULL THEN
-    PERFORM pgflow._fail_steps(failing.run_ids, failing.step_slugs, failing.error_messages);
+    WHERE b.judgement = 'failed';
   END IF;
 
   RETURN QUERY

@@ -4,16 +4,13 @@ CREATE FUNCTION pgflow.release_tasks(run_ids uuid[], step_slugs text[], task_ind
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
 SET search_path TO ''
+SET plan_cache_mode TO force_generic_plan
+SET enable_seqscan TO off
 AS $$
 DECLARE
-  judgements text[];
+  judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts);
   queued record;
 BEGIN
-  PERFORM pgflow._lock_steps(run_ids, step_slugs);
-
-  SELECT array_agg(j.judgement ORDER BY j.ordinal) INTO judgements
-  FROM pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts) AS j;
-
   WITH released AS (
     UPDATE pgflow.step_tasks AS t
     SET

@@ -3,6 +3,8 @@ CREATE FUNCTION pgflow.start_flow(flow_slug text, input jsonb, run_id uuid DEFAU
 RETURNS SETOF pgflow.runs
 LANGUAGE plpgsql
 SET search_path TO ''
+SET plan_cache_mode TO force_generic_plan
+SET enable_seqscan TO off
 AS $$
 DECLARE
   has_root_map boolean;

@@ -4,6 +4,8 @@ CREATE FUNCTION pgflow.start_tasks(flow_slug text, msg_ids bigint[], worker_id u
 RETURNS SETOF pgflow.step_task_record
 LANGUAGE plpgsql
 SET search_path TO ''
+SET plan_cache_mode TO force_generic_plan
+SET enable_seqscan TO off
 AS $$
 BEGIN
   RETURN QUERY

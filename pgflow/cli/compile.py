@@ -1,0 +1,35 @@
+"""``pgflow compile``: defining a flow."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow.cli.options import allow_data_loss_option, database_option
+
+
+@click.command()
+@click.argument("flow")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL instead; no database is needed.")
+@database_option
+@allow_data_loss_option
+def compile(flow: str, as_sql: bool, database: str | None, allow_data_loss: bool) -> None:  # noqa: A001
+    """Define FLOW in the database, or verify that it is defined as in the code."""
+    from pgflow.reference import load_flow
+
+    loaded = load_flow(flow)
+    if as_sql:
+        click.echo(loaded.sql(), nl=False)
+        return
+
+    from pgflow import codec
+    from pgflow.database import schema
+    from pgflow.database.choice import open_database
+    from pgflow.database.flows import require_compiled
+
+    with open_database(database) as opened:
+        with opened.connection() as connection:
+            schema.ensure(connection)
+        compilation = require_compiled(
+            opened, loaded.slug, codec.encode(loaded.shape()), allow_data_loss=allow_data_loss
+        )
+    click.echo(f"{loaded.slug}: {compilation.status}")

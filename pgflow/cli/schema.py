@@ -1,0 +1,63 @@
+"""``pgflow schema``: the SQL core."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pgflow.cli.failures import RUN_FAILED
+from pgflow.cli.options import database_option
+
+
+@click.group()
+def schema() -> None:
+    """Install, verify or print the SQL core."""
+
+
+@schema.command()
+@database_option
+def install(database: str | None) -> None:
+    """Install the SQL core and pgmq where they are missing; repeatable."""
+    from pgflow.database import schema as core
+    from pgflow.database.choice import open_database
+
+    with open_database(database) as opened, opened.connection() as connection:
+        report = core.install(connection)
+    match report.outcome:
+        case "installed":
+            click.echo(f"installed version {report.version}; pgmq: {_PGMQ[report.pgmq]}")
+        case "present":
+            click.echo(f"version {report.version} is installed already")
+        case "foreign":
+            click.echo("another implementation's pgflow schema is there; nothing was changed")
+
+
+_PGMQ = {"extension": "created the extension", "sql": "installed its SQL", "present": "it was there"}
+
+
+@schema.command()
+@database_option
+def verify(database: str | None) -> None:
+    """Compare the functions in the database with this version's; exit code 1 if they differ."""
+    from pgflow.database import schema as core
+    from pgflow.database.choice import open_database
+
+    with open_database(database) as opened, opened.connection() as connection:
+        verification = core.verify(connection)
+    if verification.version is None:
+        click.echo("another implementation's pgflow schema")
+        return
+    for problem in verification.problems:
+        click.echo(problem)
+    if verification.problems:
+        sys.exit(RUN_FAILED)
+    click.echo(f"version {verification.version}: everything is as it should be")
+
+
+@schema.command()
+def sql() -> None:
+    """Print everything that install would run, pgmq's SQL included."""
+    from pgflow.database import schema as core
+
+    click.echo(core.sql(), nl=False)

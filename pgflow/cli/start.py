@@ -1,0 +1,29 @@
+"""``pgflow start``: starting a run for workers elsewhere."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow.cli.options import database_option, input_option, read_input
+
+
+@click.command()
+@click.argument("flow")
+@input_option
+@database_option
+def start(flow: str, input_source: str, database: str | None) -> None:
+    """Start a run of FLOW, which is compiled if it is missing, and print the run's id."""
+    from pgflow import codec
+    from pgflow.client import Client
+    from pgflow.database import schema
+    from pgflow.database.choice import open_database
+    from pgflow.database.flows import require_compiled
+    from pgflow.reference import load_flow
+
+    value = read_input(input_source)
+    loaded = load_flow(flow)
+    with open_database(database) as opened:
+        with opened.connection() as connection:
+            schema.ensure(connection)
+        require_compiled(opened, loaded.slug, codec.encode(loaded.shape()))
+        click.echo(Client(opened).start(loaded.slug, value))

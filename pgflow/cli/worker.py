@@ -1,0 +1,39 @@
+"""``pgflow worker``: this process is the dispatcher."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow.cli.options import allow_data_loss_option, database_option, preload_option, slots_option
+
+
+@click.command()
+@click.argument("flows", metavar="FLOW...", nargs=-1, required=True)
+@database_option
+@slots_option
+@allow_data_loss_option
+@preload_option
+def worker(
+    flows: tuple[str, ...], database: str | None, slots: int | None, allow_data_loss: bool, preload: bool
+) -> None:
+    """Serve FLOWs until SIGTERM, SIGHUP or Ctrl-C, then finish what runs and end with 0.
+
+    A second signal ends at once: what still runs is killed and handed back to the queue.
+    """
+    import logging
+
+    from pgflow.database.choice import open_database
+    from pgflow.worker import available_cores
+    from pgflow.worker.lifecycle import CONNECTIONS, Options, StopRequest, log_to_stderr, serve, stop_on_signals
+
+    log_to_stderr(logging.INFO)
+    options = Options(
+        flows=flows, slots=slots or available_cores(), preload=preload, allow_data_loss=allow_data_loss
+    )
+    request = StopRequest()
+
+    def on_ready(flow_slugs: list[str]) -> None:
+        click.echo(f"ready: {', '.join(flow_slugs)} on {options.slots} slots", err=True)
+
+    with stop_on_signals(request), open_database(database, max_connections=CONNECTIONS) as opened:
+        serve(opened, options, on_ready, request)

@@ -1,0 +1,82 @@
+"""Client: starting runs and seeing what becomes of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pgflow import codec
+from pgflow.database import Database, runs
+from pgflow.database.runs import Failure, StepProgress
+from pgflow.errors import RunTimedOutError
+
+__all__ = ["Client", "Failure", "Run", "StepProgress"]
+
+SHORTEST_POLL_SECONDS = 0.02
+LONGEST_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a flow; ``input`` and ``output`` are decoded, ``output`` is None until it completes."""
+
+    run_id: str
+    flow_slug: str
+    status: Literal["started", "completed", "failed"]
+    input: Any
+    output: Any
+    remaining_steps: int
+    started_at: datetime
+    completed_at: datetime | None
+    failed_at: datetime | None
+
+
+class Client:
+    """Starts runs in a database and reads them; workers, here or elsewhere, do the work."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def start(self, flow_slug: str, input: Any = None) -> str:
+        """Start a run of a compiled flow with an input that is JSON; returns its id.
+
+        Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow or an
+        input that the flow does not take.
+        """
+        return runs.start_flow(self._database, flow_slug, codec.encode(input))
+
+    def get(self, run_id: str) -> Run:
+        """The run as it is now. Raises RunNotFoundError."""
+        row = runs.get_run(self._database, run_id)
+        output = row.pop("output")
+        return Run(
+            input=codec.decode(row.pop("input")), output=None if output is None else codec.decode(output), **row
+        )
+
+    def status(self, run_id: str) -> str:
+        """The run's status alone: started, completed or failed. Raises RunNotFoundError."""
+        return runs.run_status(self._database, run_id)
+
+    def wait(self, run_id: str, timeout: float | None = None) -> Run:
+        """The run once it has completed or failed; ``timeout`` in seconds.
+
+        Raises RunTimedOutError when it has not ended by then, and RunNotFoundError.
+        """
+        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+        interval = SHORTEST_POLL_SECONDS
+        while self.status(run_id) == "started":
+            if time.monotonic() + interval > deadline:
+                raise RunTimedOutError(run_id=run_id, seconds=timeout)
+            time.sleep(interval)
+            interval = min(interval * 1.5, LONGEST_POLL_SECONDS)
+        return self.get(run_id)
+
+    def progress(self, run_id: str) -> list[StepProgress]:
+        """How far each step of the run is, in the order of their definition."""
+        return runs.run_progress(self._database, run_id)
+
+    def first_failure(self, run_id: str) -> Failure | None:
+        """The task that failed the run, if one did."""
+        return runs.first_failure(self._database, run_id)

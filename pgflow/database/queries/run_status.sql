@@ -1,0 +1,3 @@
+SELECT status
+FROM pgflow.runs
+WHERE run_id = %(run_id)s::uuid

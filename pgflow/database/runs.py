@@ -1,0 +1,92 @@
+"""Runs in the database: starting and reading them. Inputs and outputs are JSON text here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+
+from pgflow.database import Database
+from pgflow.errors import RunNotFoundError, RunNotStartedError
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How far a step of a run is.
+
+    ``tasks`` is None until it is known how many there are. ``retries`` counts the attempts after each task's
+    first; it and the counts by status cover the tasks of steps that have not completed.
+    """
+
+    step_slug: str
+    kind: Literal["single", "map"]
+    status: Literal["created", "started", "completed", "failed", "skipped"]
+    tasks: int | None
+    queued: int
+    started: int
+    completed: int
+    failed: int
+    retries: int
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The task that failed a run: which, after how many attempts, and why."""
+
+    step_slug: str
+    task_index: int
+    attempts: int
+    error_message: str
+
+
+def start_flow(database: Database, flow_slug: str, input_json: str) -> str:
+    """Start a run; its id.
+
+    Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an input.
+    """
+    try:
+        row = database.fetch_one("start_flow", {"flow_slug": flow_slug, "input": input_json})
+    except psycopg.errors.ForeignKeyViolation:
+        raise RunNotStartedError(
+            reason=f"there is no flow {flow_slug}; define it with `pgflow compile`"
+        ) from None
+    except (psycopg.errors.RaiseException, psycopg.DataError) as error:
+        raise RunNotStartedError(reason=error.diag.message_primary or str(error)) from None
+    assert row is not None
+    return str(row["run_id"])
+
+
+def get_run(database: Database, run_id: str) -> dict[str, Any]:
+    """A run's columns. Raises RunNotFoundError."""
+    return _found(database, "get_run", run_id)
+
+
+def run_status(database: Database, run_id: str) -> str:
+    """A run's status: started, completed or failed. Raises RunNotFoundError."""
+    return str(_found(database, "run_status", run_id)["status"])
+
+
+def run_progress(database: Database, run_id: str) -> list[StepProgress]:
+    """How far each step of the run is, in the order of their definition; one statement."""
+    return [
+        StepProgress(tasks=row.pop("initial_tasks"), **row)
+        for row in database.fetch_all("run_progress", {"run_id": run_id})
+    ]
+
+
+def first_failure(database: Database, run_id: str) -> Failure | None:
+    """The task that failed the run, if one did."""
+    row = database.fetch_one("first_failure", {"run_id": run_id})
+    return Failure(**row) if row is not None else None
+
+
+def _found(database: Database, query: str, run_id: str) -> dict[str, Any]:
+    try:
+        row = database.fetch_one(query, {"run_id": run_id})
+    except psycopg.errors.InvalidTextRepresentation:
+        row = None
+    if row is None:
+        raise RunNotFoundError(run_id=run_id, target=database.target)
+    return row
