@@ -4,52 +4,91 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from pgflow import codec
 from pgflow.errors import FlowDefinitionError, OutputNotSerializableError
 
-MODES = ("fail", "skip", "skip-cascade")
+Mode = Literal["fail", "skip", "skip-cascade"]
+
+MODES: tuple[Mode, ...] = ("fail", "skip", "skip-cascade")
+MAX_NUMBER = 2**31 - 1  # the columns are of type int
 
 
-def whole_number(minimum: int, unit: str) -> Callable[[str, Any], int]:
-    """A check for whole numbers of at least ``minimum``; fractions and bools are refused."""
+class FlowOptions(TypedDict, total=False):
+    """Options of flows, and of steps, which have precedence; None is as good as left out."""
+
+    max_attempts: int | None
+    """Total number of attempts of a task; 0 and 1 both mean no retry."""
+    base_delay: int | None
+    """Whole seconds before the second attempt's retry, doubled with each attempt."""
+    timeout: int | None
+    """Whole seconds a task may run, at least 1."""
+
+
+class StepOptions(FlowOptions, total=False):
+    """Options of steps; None is as good as left out."""
+
+    start_delay: int | None
+    """Whole seconds that the step's tasks wait before they may start."""
+    if_: Mapping[str, Any] | None
+    """The step runs only when its input contains this object."""
+    if_not: Mapping[str, Any] | None
+    """The step runs only when its input does not contain this object."""
+    when_unmet: Mode | None
+    """What becomes of the step when if_ or if_not says no: "skip" unless given."""
+    when_exhausted: Mode | None
+    """What becomes of the step when a task has no attempt left: "fail" unless given."""
+
+
+Check = Callable[[str, Any], Any]
+
+
+def whole_number(minimum: int, unit: str) -> Check:
+    """A check for whole numbers from ``minimum`` to what a column holds; fractions and bools are refused."""
 
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise FlowDefinitionError(message=f"{name} must be a whole number of {unit}, got {value!r}")
-        if value < minimum:
-            raise FlowDefinitionError(message=f"{name} must be at least {minimum} ({unit}), got {value!r}")
-        return value
+        if not minimum <= value <= MAX_NUMBER:
+            raise FlowDefinitionError(
+                message=f"{name} must be from {minimum} to {MAX_NUMBER:,} {unit}, got {value!r}"
+            )
+        return int(value)
 
     return check
 
 
 def pattern(name: str, value: Any) -> dict[str, Any]:
-    """A check for JSON objects, the patterns of conditions."""
+    """A check for JSON objects, the patterns of conditions; gives a copy as JSON has it."""
     if not isinstance(value, dict):
-        raise FlowDefinitionError(message=f"{name} must be a dict that the input is matched with, got {value!r}")
+        raise FlowDefinitionError(
+            message=f"{name} must be a dict, which is matched with the input, got {value!r}"
+        )
     try:
-        codec.encode(value)
+        text = codec.encode(value)
     except OutputNotSerializableError as error:
-        raise FlowDefinitionError(message=f"{name} is no JSON: {error}") from None
-    return value
+        raise FlowDefinitionError(
+            message=f"{name} is not JSON: {error.values['reason']} at {error.values['path']}"
+        ) from None
+    copy: dict[str, Any] = codec.decode(text)
+    return copy
 
 
-def mode(name: str, value: Any) -> str:
-    """A check for what to do with a step."""
-    if value not in MODES:
-        choices = ", ".join(repr(choice) for choice in MODES)
-        raise FlowDefinitionError(message=f"{name} must be one of {choices}, got {value!r}")
-    return str(value)
+def mode(name: str, value: Any) -> Mode:
+    """A check for what becomes of a step."""
+    for choice in MODES:
+        if value == choice:
+            return choice
+    raise FlowDefinitionError(message=f"{name} must be one of {', '.join(map(repr, MODES))}, got {value!r}")
 
 
-FLOW_OPTIONS: Mapping[str, Callable[[str, Any], Any]] = {
+FLOW_OPTIONS: Mapping[str, Check] = {
     "max_attempts": whole_number(0, "attempts"),
     "base_delay": whole_number(0, "seconds"),
     "timeout": whole_number(1, "seconds"),
 }
-STEP_OPTIONS: Mapping[str, Callable[[str, Any], Any]] = {
+STEP_OPTIONS: Mapping[str, Check] = {
     **FLOW_OPTIONS,
     "start_delay": whole_number(0, "seconds"),
     "if_": pattern,
@@ -59,16 +98,28 @@ STEP_OPTIONS: Mapping[str, Callable[[str, Any], Any]] = {
 }
 
 
-def checked(
-    owner: str, given: Mapping[str, Any], known: Mapping[str, Callable[[str, Any], Any]], also: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The options that were given and are not None; ``owner`` says whose they are, ``also`` what else it takes.
+def _hint(name: str, known: tuple[str, ...]) -> str:
+    if name in STEP_OPTIONS:
+        return "give it to a step"
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
 
-    Raises FlowDefinitionError for an unknown option or a value that will not do.
+
+def checked(
+    owner: str, given: Mapping[str, Any], known: Mapping[str, Check], also: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The options that were given and are not None, in the order of ``known``.
+
+    ``owner`` says whose they are, ``also`` what else it takes. Raises FlowDefinitionError for an unknown
+    option or a value that will not do.
     """
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, (*known, *also), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join((*also, *known))}"
-            raise FlowDefinitionError(message=f"{owner} has no option {name!r}: {hint}")
-    return {name: known[name](f"{owner}: {name}", value) for name, value in given.items() if value is not None}
+            raise FlowDefinitionError(
+                message=f"{owner} has no option {name!r}: {_hint(name, (*also, *known))}"
+            )
+    return {
+        name: check(f"{owner}: {name}", given[name])
+        for name, check in known.items()
+        if given.get(name) is not None
+    }

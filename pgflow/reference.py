@@ -1,4 +1,4 @@
-"""References to flows: ``package.module:flow`` or ``path/file.py:flow``, and finding the flow again by one."""
+"""References to flows, ``package.module:flow`` or ``path/file.py:flow``: loading by one, and making one."""
 
 from __future__ import annotations
 
@@ -6,145 +6,215 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
 
 from pgflow.errors import FlowDefinitionError, FlowImportError, FlowNotFoundError
 from pgflow.flow import Flow
 
-T = TypeVar("T")
-
-_IMPORT_MACHINERY = ("<frozen ", importlib.__file__, __file__)
+_FILE_MODULE_PREFIX = "pgflow_file_"
+_MAIN_MODULES = ("__main__", "__mp_main__")
+_MAX_TEXT_CHARACTERS = 500
+_MISSING = object()
 
 
 def load_flow(reference: str) -> Flow:
     """Import the module or file and return the flow in it.
 
-    The name may be left out where there is exactly one flow. A file's folder comes first on ``sys.path`` and the
-    current folder is on it, as under ``python file.py``; the same file is imported once.
+    The flow's name may be left out where there is only one. A file's folder becomes ``sys.path[0]``, as
+    under ``python file.py``, and the same file is imported once; for a module the current folder is on
+    ``sys.path``.
 
-    Raises FlowNotFoundError when there is no such file, module or flow, and FlowImportError, with the original
-    error's text and place, for whatever the import raised.
+    Raises FlowNotFoundError when there is no such file, module or flow, and FlowImportError, with the error's
+    text and its place in the user's code, for whatever the import raised but a KeyboardInterrupt.
     """
-    where, _, name = reference.partition(":") if not _is_file(reference) else _split_file(reference)
-    if not where:
-        raise FlowNotFoundError(
-            message=f"{reference!r} is no reference to a flow: write package.module:flow or path/file.py:flow"
-        )
-    module = _import_file(where, reference) if _is_file(where) else _import_module(where, reference)
-    return _flow_in(module, name, where)
+    where, name = _split(reference)
+    module = _import_file(where, reference) if where.endswith(".py") else _import_module(where, reference)
+    return _flow_in(module, name, where, reference)
 
 
 def reference_of(flow: Flow) -> str:
     """A reference by which another process can load the flow.
 
-    Raises FlowDefinitionError when the flow is not a module's variable; pass a reference then.
+    Raises FlowDefinitionError when the flow is not a variable of an importable module or of a file.
     """
-    for module_name, module in list(sys.modules.items()):
+    homes = {getattr(step.handler, "__module__", None) for step in flow.steps}
+    # The script that runs comes last: loading it again runs it again, so a module that it imported is better.
+    modules = sorted(sys.modules.items(), key=lambda item: (item[0] in _MAIN_MODULES, item[0] not in homes))
+    for key, module in modules:
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            if value is flow:
-                file = getattr(module, "__file__", None)
-                if module_name != "__main__" and not module_name.startswith(_FILE_MODULE_PREFIX):
-                    return f"{module_name}:{name}"
-                if file is not None:
-                    return f"{os.path.abspath(file)}:{name}"
+            if value is flow and (where := _importable_as(key, module)):
+                return f"{where}:{name}"
     raise FlowDefinitionError(
-        message=f"Flow {flow.slug!r} cannot be found again by another process: define it as a variable of a module "
-        'and pass its reference, "package.module:flow" or "path/file.py:flow"'
+        message=f"Flow {flow.slug!r} cannot be found again by another process: assign it to a variable of a "
+        'module and pass its reference, "package.module:flow" or "path/file.py:flow"'
     )
 
 
-_FILE_MODULE_PREFIX = "pgflow_file_"
+def _importable_as(key: str, module: ModuleType) -> str | None:
+    spec = getattr(module, "__spec__", None)
+    file = getattr(module, "__file__", None)
+    if key not in _MAIN_MODULES and not key.startswith(_FILE_MODULE_PREFIX):
+        # The prompt keeps its last value in builtins._, which no other process has.
+        return key if spec is not None and key not in sys.builtin_module_names else None
+    if key in _MAIN_MODULES and spec is not None and spec.name != "__main__":  # as under python folder/
+        return str(spec.name)  # python -m package.module
+    return (
+        os.path.abspath(file) if file is not None and file.endswith(".py") and os.path.isfile(file) else None
+    )
 
 
-def _is_file(where: str) -> bool:
-    path, _, _ = where.rpartition(":")
-    return where.endswith(".py") or path.endswith(".py")
+# --- importing -----------------------------------------------------------------------------------
 
 
-def _split_file(reference: str) -> tuple[str, str, str]:
-    return (reference, "", "") if reference.endswith(".py") else reference.rpartition(":")
+def _split(reference: str) -> tuple[str, str]:
+    if reference.endswith(".py") or ":" not in reference:
+        where, name = reference, ""
+    else:
+        where, _, name = reference.rpartition(":")
+    if where.endswith(".py") or (os.sep not in where and all(where.split("."))):
+        return where, name
+    hint = (
+        f"did you mean {where}.py?"
+        if os.path.isfile(f"{where}.py")
+        else "package.module:flow or path/file.py:flow"
+    )
+    raise FlowNotFoundError(message=f"{reference!r} is no reference to a flow: {hint}")
 
 
 def _import_file(where: str, reference: str) -> ModuleType:
-    path = Path(where).expanduser().absolute()
-    if not path.is_file():
-        raise FlowNotFoundError(message=f"There is no file {where}: give the path of the file that defines the flow")
-    name = f"{_FILE_MODULE_PREFIX}{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+    path = os.path.expanduser(where)
+    if not os.path.isfile(path):
+        raise FlowNotFoundError(
+            message=f"There is no file {where} (this is {os.getcwd()}): give the path of the flow's file"
+        )
+    path = os.path.realpath(path)
+    # Also when the module is there: a forked process may have it and another sys.path.
+    _put_first_on_path(os.path.dirname(path))
+    name = _file_module_name(path)
     if name in sys.modules:
         return sys.modules[name]
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise FlowNotFoundError(message=f"{where} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        _guarded(lambda: spec.loader.exec_module(module), reference)  # type: ignore[union-attr]
+        with _import_errors(reference):
+            spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise
     return module
+
+
+def _file_module_name(path: str) -> str:
+    """The same in every process, so that objects of the file's classes can be pickled between them."""
+    stem = re.sub(r"\W", "_", Path(path).stem)
+    return f"{_FILE_MODULE_PREFIX}{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+
+def _put_first_on_path(folder: str) -> None:
+    if sys.path[:1] != [folder]:
+        sys.path[:] = [folder, *(other for other in sys.path if other != folder)]
 
 
 def _import_module(where: str, reference: str) -> ModuleType:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
-
-    def missing(error: ModuleNotFoundError) -> bool:
-        return error.name is not None and (where == error.name or where.startswith(f"{error.name}."))
-
     try:
-        return _guarded(lambda: importlib.import_module(where), reference, passing=missing)
-    except (ModuleNotFoundError, ValueError):
-        raise FlowNotFoundError(
-            message=f"There is no module {where!r}: run from the folder that contains it, install it, or give the path "
-            "of its file"
-        ) from None
+        with _import_errors(reference):
+            return importlib.import_module(where)
+    except FlowImportError as error:
+        if _is_missing(where, error.__cause__):
+            raise FlowNotFoundError(message=f"There is no module {where!r}: {_remedy(where)}") from None
+        raise
 
 
-def _guarded(
-    load: Callable[[], T], reference: str, passing: Callable[[ModuleNotFoundError], bool] = lambda _error: False
-) -> T:
-    """Run user code; whatever it raises becomes a FlowImportError, but for what ``passing`` lets through."""
+def _is_missing(where: str, error: BaseException | None) -> bool:
+    """Whether the module itself or a package around it is missing, not something that it imports."""
+    return isinstance(error, ModuleNotFoundError) and f"{where}.".startswith(f"{error.name}.")
+
+
+def _remedy(where: str) -> str:
+    parent, _, name = where.rpartition(".")
+    if isinstance(getattr(sys.modules.get(parent), name, None), Flow):
+        return f"did you mean {parent}:{name}?"
+    return (
+        f"install it, give the path of its file, or run from the folder that has it (this is {os.getcwd()})"
+    )
+
+
+# --- what went wrong -----------------------------------------------------------------------------
+
+
+@contextmanager
+def _import_errors(reference: str) -> Iterator[None]:
     try:
-        return load()
-    except ModuleNotFoundError as error:
-        if passing(error):
-            raise
-        raise _import_error(reference, error) from error
-    except BaseException as error:  # noqa: BLE001 - SystemExit of a script without a main guard, for one
-        raise _import_error(reference, error) from error
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a script without a main guard
+        raise FlowImportError(reference=reference, reason=_reason(error)) from error
 
 
-def _import_error(reference: str, error: BaseException) -> FlowImportError:
-    lines = str(error).strip().splitlines()
-    text = type(error).__name__ + (f": {lines[0]}" if lines else "")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_IMPORT_MACHINERY)]
-    own_package = str(Path(__file__).parent)
-    user_frames = [f for f in frames if not f.filename.startswith(own_package)]
-    if isinstance(error, SyntaxError) and error.filename:
-        text += f" ({error.filename}:{error.lineno})" if f"{error.filename}" not in text else ""
-    elif user_frames:
-        text += f" ({user_frames[-1].filename}:{user_frames[-1].lineno})"
-    return FlowImportError(reference=reference, reason=text)
+def _reason(error: BaseException) -> str:
+    lines = _text(error).strip().splitlines()
+    text = f"{type(error).__name__}: {_shortened(lines[0])}" if lines else type(error).__name__
+    place = _place(error)
+    hint = "; refer to a package's file as package.module:flow" if "no known parent package" in text else ""
+    return text + (f" ({place})" if place else "") + hint
 
 
-def _flow_in(module: ModuleType, name: str, where: str) -> Flow:
+def _text(error: BaseException) -> str:
+    try:
+        return str(error.msg) if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # noqa: BLE001 - the error's own __str__ may raise anything
+        return ""
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _MAX_TEXT_CHARACTERS else f"{line[:_MAX_TEXT_CHARACTERS]}..."
+
+
+def _place(error: BaseException) -> str | None:
+    """``file:line`` of what does not parse, or of the last line of the user's own code that ran."""
+    if isinstance(error, SyntaxError) and error.lineno and os.path.isfile(error.filename or ""):
+        return f"{error.filename}:{error.lineno}"
+    files = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    files = [(file, line) for file, line in files if file != __file__ and os.path.isfile(file)]
+    own = [(file, line) for file, line in files if not _is_library(file)] or files
+    return "{}:{}".format(*own[-1]) if own else None
+
+
+def _is_library(file: str) -> bool:
+    path = Path(file)
+    folders = (sysconfig.get_path("stdlib"), Path(__file__).parent)
+    installed = "site-packages" in path.parts or "dist-packages" in path.parts
+    return installed or any(path.is_relative_to(folder) for folder in folders)
+
+
+def _flow_in(module: ModuleType, name: str, where: str, reference: str) -> Flow:
     flows = {key: value for key, value in vars(module).items() if isinstance(value, Flow)}
-    listed = f"it has {', '.join(f'{where}:{key}' for key in flows)}" if flows else "it defines no flow"
-    if not name:
-        if len({id(flow) for flow in flows.values()}) == 1:
-            return next(iter(flows.values()))
-        raise FlowNotFoundError(message=f"Which flow of {where}? {listed[0].upper()}{listed[1:]}")
-    found = getattr(module, name, None)
-    if isinstance(found, Flow):
-        return found
-    what = "is not there" if not hasattr(module, name) else f"is no Flow but a {type(found).__name__}"
-    raise FlowNotFoundError(message=f"{where}:{name} {what}: {listed}")
+    listed = " or ".join(f"{where}:{key}" for key in flows)
+    remedy = f"did you mean {listed}?" if flows else 'it has no flow, as in flow = Flow("slug")'
+    if name:
+        with _import_errors(reference):  # the module's own __getattr__ may import, and raise anything
+            found = getattr(module, name, _MISSING)
+        if isinstance(found, Flow):
+            return found
+        fault = "is not there" if found is _MISSING else f"is of type {type(found).__name__}, not a Flow"
+        raise FlowNotFoundError(message=f"{where}:{name} {fault}: {remedy}")
+    if not flows:
+        raise FlowNotFoundError(
+            message=f'There is no flow in {where}: assign one to a variable, flow = Flow("slug")'
+        )
+    if len({id(flow) for flow in flows.values()}) > 1:
+        raise FlowNotFoundError(message=f"There are several flows in {where}: name one, {listed}")
+    return next(iter(flows.values()))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from pgflow.errors import FlowDefinitionError
-
 MAX_CHARACTERS = 128
 MAX_FLOW_CHARACTERS = 47
 """A flow's queue has its name, and pgmq allows 47 characters."""
@@ -13,18 +11,17 @@ MAX_FLOW_CHARACTERS = 47
 _VALID = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def require_valid(slug: object, what: str, *, limit: int = MAX_CHARACTERS) -> str:
-    """The slug, or FlowDefinitionError with the reason and the remedy; ``what`` is "Flow" or "Step"."""
+def slug_fault(slug: object, *, limit: int = MAX_CHARACTERS) -> str | None:
+    """Why ``slug`` will not do and what will, as the end of a sentence; None for a good one.
+
+    The rules are those of the contract's ``is_valid_slug``.
+    """
     if not isinstance(slug, str):
-        raise FlowDefinitionError(message=f"{what} slug must be a str, got {slug!r}")
+        return "is not a str: write it in quotes"
     if len(slug) > limit:
-        raise FlowDefinitionError(
-            message=f"{what} slug {slug!r} has {len(slug)} characters: shorten it to at most {limit}"
-        )
+        return f"has {len(slug)} characters: shorten it to at most {limit}"
     if not _VALID.fullmatch(slug):
-        raise FlowDefinitionError(
-            message=f"{what} slug {slug!r} is not valid: use letters, digits and _, and no digit first"
-        )
+        return "is not valid: use the letters a-z and A-Z, digits and _, and no digit first"
     if slug == "run":
-        raise FlowDefinitionError(message=f"{what} slug 'run' is reserved: choose another one")
-    return slug
+        return "is reserved: choose another one"
+    return None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -27,6 +27,12 @@ from pgflow.worker import Worker
 LINE_SECONDS = 10.0
 SHORTEST_LOOK_SECONDS = 0.05
 LONGEST_LOOK_SECONDS = 0.5
+_MARKS = {
+    "created": Text("·", style="dim"),
+    "completed": Text("✓", style="green"),
+    "failed": Text("✗", style="red"),
+    "skipped": Text("-", style="dim"),
+}
 _STATES = {"created": "waiting", "started": "running", "completed": "done"}
 
 
@@ -74,7 +80,7 @@ class _Bars:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            SpinnerColumn(finished_text="[green]✓"),
+            _Mark(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             _Count(),
@@ -111,6 +117,15 @@ class _Bars:
             )
             if step.status in ("completed", "failed", "skipped"):
                 self._progress.stop_task(row)
+
+
+class _Mark(SpinnerColumn):
+    """A spinner while the step runs, else a mark for its state."""
+
+    def render(self, task: Task) -> RenderableType:
+        step: StepProgress | None = task.fields.get("step")
+        mark = _MARKS.get(step.status) if step is not None else None
+        return mark if mark is not None else super().render(task)
 
 
 class _Count(ProgressColumn):

@@ -6,15 +6,17 @@ The core is the files of ``schema/``, one function or group of tables a file. It
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
 import psycopg
+from psycopg.sql import SQL
 
 from pgflow._version import VERSION as PGFLOW_VERSION
-from pgflow.errors import SchemaMissingError, SchemaTooNewError
+from pgflow.errors import SchemaError, SchemaMissingError, SchemaTooNewError
 
 VERSION = 1
 """The version of the schema that this code installs and knows."""
@@ -26,6 +28,7 @@ FILES = (
     "tables",
     "own_tables",
     "types",
+    "_table_definitions",
     # Definition
     "create_flow",
     "add_step",
@@ -97,9 +100,9 @@ Outcome = Literal["installed", "present", "foreign"]
 class InstallReport:
     """What ``install`` found or did.
 
-    ``outcome``: ``installed`` now, ``present`` already, or ``foreign``: another implementation's schema was found
-    and nothing was changed. ``version`` is ours (None where it is foreign); ``pgmq`` is how pgmq came to be there:
-    ``extension``, ``sql`` (installed now from the pgmq package) or ``present``.
+    ``outcome``: ``installed`` now, ``present`` already, or ``foreign``: another implementation's schema was
+    found and nothing was changed. ``version`` is ours (None where it is foreign); ``pgmq`` is how pgmq came
+    to be there: ``extension``, ``sql`` (installed now from the pgmq package) or ``present``.
     """
 
     outcome: Outcome
@@ -109,29 +112,38 @@ class InstallReport:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The schema as it is: its ``version`` (None: foreign) and the functions of ours that are missing or differ from
-    this version's text."""
+    """The schema as it is.
+
+    ``version`` is ours (None: foreign). ``problems`` says in words which functions are missing or differ from
+    this code's, and which columns, constraints and indexes are missing or differ from what was installed.
+    ``pgmq`` is the version of its extension, ``sql`` where it was installed without one, None where it is
+    missing.
+    """
 
     version: int | None
     problems: tuple[str, ...]
+    pgmq: str | None
 
 
 def install(connection: psycopg.Connection[Any]) -> InstallReport:
     """Install the SQL core and pgmq where they are missing; in one transaction, one caller at a time.
 
-    Raises SchemaTooNewError when the database has a newer version than this code knows.
+    Raises SchemaTooNewError when the database has a newer version than this code knows, and SchemaError when
+    the role may not create what is missing.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
         if _schema_exists(connection, "pgflow"):
             version = installed_version(connection)
             return InstallReport("present" if version else "foreign", version, "present")
-        pgmq = _install_pgmq(connection)
-        connection.execute(_own_sql())
-        connection.execute(
-            "INSERT INTO pgflow.schema_versions (version, installed_by) VALUES (%s, %s)",
-            (VERSION, f"pgflow-py {PGFLOW_VERSION}"),
-        )
+        pgmq = _how_pgmq_comes(connection)
+        try:
+            connection.execute(_script().encode())
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise SchemaError(
+                message=f"The database's role may not install pgflow ({error.diag.message_primary}): "
+                "let one that may create schemas and extensions run the output of `pgflow schema sql`"
+            ) from error
     return InstallReport("installed", VERSION, pgmq)
 
 
@@ -161,61 +173,102 @@ def installed_version(connection: psycopg.Connection[Any]) -> int | None:
 
 
 def verify(connection: psycopg.Connection[Any]) -> Verification:
-    """Compare the functions in the database with this code's. Raises as ``installed_version`` does."""
+    """Compare the functions in the database with this code's, and its tables with what was installed.
+
+    Raises as ``installed_version`` does.
+    """
     version = installed_version(connection)
+    pgmq = _pgmq_version(connection)
     if version is None:
-        return Verification(None, ())
-    rows = connection.execute(
-        """
-        SELECT p.proname, p.prosrc
-        FROM pg_catalog.pg_proc AS p
-        JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'pgflow'
-        """
-    ).fetchall()
-    bodies = dict(rows)
-    problems = []
+        return Verification(None, (), pgmq)
+    problems = list(_function_problems(connection))
+    if not any(problem.startswith("function pgflow._table_definitions ") for problem in problems):
+        problems += _table_problems(connection)
+    if pgmq is None:
+        problems.append("pgmq is missing")
+    return Verification(version, tuple(problems), pgmq)
+
+
+def sql() -> str:
+    """Everything that ``install`` runs where there is no ``pgflow`` schema, as one script for psql."""
+    return f"BEGIN;\n{_script()}\nCOMMIT;\n"
+
+
+def _script() -> str:
+    record = SQL(
+        "INSERT INTO pgflow.schema_versions (version, installed_by, table_definitions) "
+        "VALUES ({}, {}, pgflow._table_definitions());"
+    ).format(VERSION, f"pgflow-py {PGFLOW_VERSION}")
+    parts = [
+        _pgmq_script(),
+        "CREATE SCHEMA pgflow;",
+        *(_text(name) for name in FILES),
+        record.as_string(None),
+    ]
+    return "\n".join(parts)
+
+
+def _pgmq_script() -> str:
+    """pgmq's extension where the server has it, else its SQL, which cannot be run a second time."""
+    # Imported here: it costs more than all of pgflow, and is needed once in the life of a database.
+    from pgmq.install import get_embedded_install_sql
+
+    return f"""DO $choice$
+BEGIN
+  IF to_regnamespace('pgmq') IS NOT NULL THEN
+    RETURN;
+  ELSIF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgmq') THEN
+    CREATE EXTENSION pgmq;
+  ELSE
+    EXECUTE $pgmq_sql$
+{get_embedded_install_sql()}
+    $pgmq_sql$;
+  END IF;
+END
+$choice$;
+"""
+
+
+def _how_pgmq_comes(connection: psycopg.Connection[Any]) -> str:
+    if _schema_exists(connection, "pgmq"):
+        return "present"
+    available = _value(connection, "SELECT count(*) FROM pg_available_extensions WHERE name = 'pgmq'")
+    return "extension" if available else "sql"
+
+
+def _pgmq_version(connection: psycopg.Connection[Any]) -> str | None:
+    if not _schema_exists(connection, "pgmq"):
+        return None
+    version = _value(connection, "SELECT max(extversion) FROM pg_extension WHERE extname = 'pgmq'")
+    return str(version) if version else "sql"
+
+
+def _function_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    bodies = dict(
+        connection.execute(
+            "SELECT proname, prosrc FROM pg_catalog.pg_proc WHERE pronamespace = 'pgflow'::regnamespace"
+        ).fetchall()
+    )
     for name in FILES:
         text = _text(name)
         if "CREATE FUNCTION" not in text:
             continue
         if name not in bodies:
-            problems.append(f"function pgflow.{name} is missing")
+            yield f"function pgflow.{name} is missing"
         elif bodies[name] != text.split("$$")[1]:
-            problems.append(f"function pgflow.{name} differs from version {VERSION}")
-    if not _schema_exists(connection, "pgmq"):
-        problems.append("pgmq is missing")
-    return Verification(version, tuple(problems))
+            yield f"function pgflow.{name} differs from version {VERSION}"
 
 
-def sql() -> str:
-    """Everything that ``install`` runs where neither pgflow nor the pgmq extension is there, as one script."""
-    record = (
-        "INSERT INTO pgflow.schema_versions (version, installed_by) "
-        f"VALUES ({VERSION}, 'pgflow-py {PGFLOW_VERSION}');"
+def _table_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    installed = _value(
+        connection, "SELECT table_definitions FROM pgflow.schema_versions ORDER BY version DESC LIMIT 1"
     )
-    return "\n".join(["BEGIN;", _pgmq_sql(), _own_sql(), record, "COMMIT;", ""])
-
-
-def _install_pgmq(connection: psycopg.Connection[Any]) -> str:
-    if _schema_exists(connection, "pgmq"):
-        return "present"
-    if _value(connection, "SELECT count(*) FROM pg_available_extensions WHERE name = 'pgmq'"):
-        connection.execute("CREATE EXTENSION pgmq")
-        return "extension"
-    connection.execute(_pgmq_sql().encode())
-    return "sql"
-
-
-def _pgmq_sql() -> str:
-    # Imported here: it costs more than all of pgflow, and is needed once in the life of a database.
-    from pgmq.install import get_embedded_install_sql
-
-    return str(get_embedded_install_sql())
-
-
-def _own_sql() -> str:
-    return "\n".join(["CREATE SCHEMA pgflow;", *(_text(name) for name in FILES)])
+    present = _value(connection, "SELECT pgflow._table_definitions()")
+    for name, definition in sorted(installed.items()):
+        if name not in present:
+            yield f"{name} is missing"
+        elif present[name] != definition:
+            yield f"{name} differs: {present[name]} instead of {definition}"
 
 
 @cache

@@ -80,6 +80,7 @@ class Slot:
         self._dump_fd = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.Lock()
         self._process: PoolProcess | None = None
+        self._retired: list[PoolProcess] = []
         self._running: _Running | None = None
         self._doomed: _Running | None = None
         self._number = 0
@@ -103,11 +104,9 @@ class Slot:
             self._renewal.clear()
             if self._stopping:
                 return
-            with self._lock:
-                old, self._process = self._process, None
-            self._start_process()
-            if old is not None:
-                old.discard()
+            if self._process is None:
+                self._start_process()
+            self._discard_retired()
 
     def _start_process(self) -> None:
         failures = 0
@@ -124,6 +123,22 @@ class Slot:
                 self._process = process
             self._listener.slot_idle(self)
             return
+
+    def _retire(self, process: PoolProcess) -> bool:
+        """Part with a process, once; the slot's thread then starts another and discards this one."""
+        with self._lock:
+            if self._process is not process:
+                return False
+            self._process = None
+            self._retired.append(process)
+        self._renewal.set()
+        return True
+
+    def _discard_retired(self) -> None:
+        with self._lock:
+            retired, self._retired = self._retired, []
+        for process in retired:
+            process.discard()
 
     # A task.
 
@@ -179,11 +194,15 @@ class Slot:
             self._announce(running, outcome)
 
     def _announce(self, running: _Running, outcome: Outcome) -> None:
+        """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
+        while it wrote to the pool's channel, it may have left a lock behind."""
+        process = self._process
+        is_sound = isinstance(outcome, Completed | Failed)
+        if process is not None and not is_sound:
+            self._retire(process)
         self._listener.task_ended(running.task, outcome)
-        if isinstance(outcome, Completed | Failed):
+        if is_sound:
             self._listener.slot_idle(self)
-        else:
-            self._renewal.set()
 
     # The watch.
 
@@ -248,14 +267,9 @@ class Slot:
         return entry.began if entry.number == running.number else None
 
     def _replace_idle(self, process: PoolProcess) -> None:
-        with self._lock:
-            if self._running is not None or self._process is not process:
-                return
-            self._process = None
-        logger.warning("%s: the idle pool process %d died and is replaced", self, process.pid)
-        self._listener.slot_lost(self)
-        self._renewal.set()
-        process.discard()
+        if self._retire(process):
+            logger.warning("%s: the idle pool process %d died and is replaced", self, process.pid)
+            self._listener.slot_lost(self)
 
     # Outcomes.
 
@@ -295,6 +309,7 @@ class Slot:
         """Wait until the slot's thread and its process have ended."""
         self._thread.join()
         if self._process is not None:
-            self._process.discard()
+            self._retire(self._process)
+        self._discard_retired()
         self._logbook.close()
         os.close(self._dump_fd)

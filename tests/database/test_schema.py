@@ -10,21 +10,23 @@ import psycopg
 import pytest
 
 from pgflow.database import schema
-from pgflow.errors import SchemaMissingError, SchemaTooNewError
+from pgflow.errors import SchemaError, SchemaMissingError, SchemaTooNewError
 from tests.support.sql import Core
 
 HERE = Path(__file__).parent
 
 LEFT_OUT = {
-    "cleanup_ensure_workers_logs", "ensure_workers", "setup_ensure_workers_cron", "setup_requeue_stalled_tasks_cron",
+    "cleanup_ensure_workers_logs", "ensure_workers", "setup_ensure_workers_cron",
+    "setup_requeue_stalled_tasks_cron",
 }  # fmt: skip
-"""The contract's functions that this version does not have: they ping serverless functions, or need pg_cron."""
+"""The contract's functions that this version lacks: they ping serverless functions, or need pg_cron."""
 OURS = {
     "_advance_runs", "_archive_messages", "_complete_runs", "_complete_steps", "_complete_taskless_steps",
     "_count_ended_steps", "_delay_messages", "_dependency_outputs", "_exhaust_steps", "_fail_steps",
     "_fail_type_violations", "_judge_tasks", "_map_elements", "_pattern_of_shape", "_pattern_shape",
     "_release_dependents", "_resolve_conditions", "_retry_tasks", "_skip_steps", "_skip_steps_and_dependents",
-    "_start_ready_steps", "_start_tasks", "claim_tasks", "complete_tasks", "fail_tasks", "release_tasks",
+    "_start_ready_steps", "_start_tasks", "_table_definitions", "claim_tasks", "complete_tasks", "fail_tasks",
+    "release_tasks",
 }  # fmt: skip
 """The functions that the contract does not know."""
 
@@ -39,7 +41,7 @@ def test_install_reports_what_it_did_and_is_repeatable(empty_database_url: str) 
             schema.verify(connection)
         first, second = schema.install(connection), schema.install(connection)
         assert (first.outcome, first.version, second.outcome) == ("installed", schema.VERSION, "present")
-        assert schema.verify(connection) == schema.Verification(schema.VERSION, ())
+        assert schema.verify(connection) == schema.Verification(schema.VERSION, (), "sql")
         row = connection.execute("SELECT version, installed_by FROM pgflow.schema_versions").fetchone()
         assert row is not None
         assert (row[0], row[1].startswith("pgflow-py ")) == (schema.VERSION, True)
@@ -58,19 +60,20 @@ def test_workers_that_start_at_once_install_once(empty_database_url: str) -> Non
 def test_an_install_that_fails_leaves_nothing(empty_database_url: str) -> None:
     with connect(empty_database_url) as connection:
         connection.execute("CREATE SCHEMA pgmq")  # not the real one: our SQL does not find its functions
-        with pytest.raises(psycopg.Error):
-            with connection.transaction():
-                schema.install(connection)
-                connection.execute("SELECT pgflow.create_flow('f')")
+        with pytest.raises(psycopg.Error), connection.transaction():
+            schema.install(connection)
+            connection.execute("SELECT pgflow.create_flow('f')")
         with pytest.raises(SchemaMissingError):
             schema.installed_version(connection)
 
 
 def test_a_newer_schema_is_refused(database_url: str) -> None:
     with connect(database_url) as connection:
-        connection.execute("INSERT INTO pgflow.schema_versions (version, installed_by) VALUES (99, 'the future')")
+        connection.execute("INSERT INTO pgflow.schema_versions VALUES (99, now(), 'the future', '{}')")
         for function in (schema.install, schema.ensure, schema.verify):
-            with pytest.raises(SchemaTooNewError, match=r"version 99, this pgflow knows up to 1: upgrade pgflow-py"):
+            with pytest.raises(
+                SchemaTooNewError, match=r"version 99, this pgflow knows up to 1: upgrade pgflow-py"
+            ):
                 function(connection)
 
 
@@ -85,20 +88,58 @@ def test_another_implementations_schema_is_left_alone(empty_database_url: str) -
 
 def test_verify_names_what_is_missing_or_changed(database_url: str) -> None:
     with connect(database_url) as connection:
-        connection.execute("DROP FUNCTION pgflow.release_tasks")
-        connection.execute(
-            "CREATE OR REPLACE FUNCTION pgflow.is_local() RETURNS boolean LANGUAGE sql AS 'SELECT true'"
-        )
-        assert schema.verify(connection).problems == (
-            "function pgflow.is_local differs from version 1",
-            "function pgflow.release_tasks is missing",
+        for statement in (
+            "DROP FUNCTION pgflow.release_tasks",
+            "CREATE OR REPLACE FUNCTION pgflow.is_local() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+            "ALTER TABLE pgflow.runs ALTER COLUMN remaining_steps SET DEFAULT 1",
+            "ALTER TABLE pgflow.runs DROP CONSTRAINT completed_at_or_failed_at",
+            "DROP INDEX pgflow.idx_runs_status",
+            "DROP SCHEMA pgmq CASCADE",
+            # Names are printed in full whatever the session's search path is.
+            "SET search_path TO pgflow",
+        ):
+            connection.execute(statement.encode())
+        assert schema.verify(connection) == schema.Verification(
+            1,
+            (
+                "function pgflow.is_local differs from version 1",
+                "function pgflow.release_tasks is missing",
+                "column pgflow.runs.remaining_steps differs: "
+                "integer NOT NULL 1 instead of integer NOT NULL 0",
+                "constraint pgflow.runs.completed_at_or_failed_at is missing",
+                "index pgflow.idx_runs_status is missing",
+                "pgmq is missing",
+            ),
+            None,
         )
 
 
-def test_the_printed_sql_installs_the_same(empty_database_url: str) -> None:
+def test_a_role_that_may_not_install_is_told_who_may(empty_database_url: str) -> None:
     with connect(empty_database_url) as connection:
+        connection.execute("DROP ROLE IF EXISTS nobody_much")
+        connection.execute("CREATE ROLE nobody_much")
+        connection.execute("SET ROLE nobody_much")
+        with pytest.raises(
+            SchemaError, match=r"may not install pgflow .*run the output of `pgflow schema sql`"
+        ):
+            schema.install(connection)
+        connection.execute("RESET ROLE")
+        connection.execute("DROP ROLE nobody_much")
+
+
+def test_every_file_is_installed() -> None:
+    files = {path.stem for path in (Path(schema.__file__).parent / "schema").glob("*.sql")}
+    assert files == set(schema.FILES)
+
+
+@pytest.mark.parametrize("has_pgmq", [False, True])
+def test_the_printed_sql_installs_the_same(empty_database_url: str, has_pgmq: bool) -> None:
+    with connect(empty_database_url) as connection:
+        if has_pgmq:
+            schema.install(connection)
+            connection.execute("DROP SCHEMA pgflow CASCADE")
         connection.execute(schema.sql().encode())
-        assert schema.verify(connection) == schema.Verification(schema.VERSION, ())
+        assert schema.verify(connection) == schema.Verification(schema.VERSION, (), "sql")
 
 
 def test_the_catalogue_is_the_contracts(core: Core) -> None:
@@ -110,8 +151,12 @@ def test_the_catalogue_is_the_contracts(core: Core) -> None:
         return line.split("|")[1].partition("(")[0] if line.startswith("function|") else ""
 
     missing = {line for line in contract - ours if function(line) not in LEFT_OUT}
-    additional = {line for line in ours - contract if function(line) not in OURS and "schema_versions" not in line}
-    assert {line.partition("|CHECK")[0] for line in missing | additional} == {"constraint|step_tasks|valid_status"}
+    additional = {
+        line for line in ours - contract if function(line) not in OURS and "schema_versions" not in line
+    }
+    assert {line.partition("|CHECK")[0] for line in missing | additional} == {
+        "constraint|step_tasks|valid_status"
+    }
     assert {function(line) for line in ours} >= OURS
     assert not {function(line) for line in ours} & LEFT_OUT
 
@@ -128,9 +173,12 @@ def test_every_function_pins_its_search_path(core: Core) -> None:
 
 def test_public_has_nothing(core: Core) -> None:
     assert core.value("SELECT has_schema_privilege('public', 'pgflow', 'USAGE')") is False
-    assert core.rows(
-        """
+    assert (
+        core.rows(
+            """
         SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
         WHERE n.nspname = 'pgflow' AND has_function_privilege('public', p.oid, 'EXECUTE')
         """
-    ) == []
+        )
+        == []
+    )

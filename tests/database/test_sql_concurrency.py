@@ -9,24 +9,27 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.support.sql import Core
+from tests.support.sql import Claimed, Core
 from tests.support.waiting import wait_until
 
-HAMMER_TASKS = 400
 HAMMER_CONNECTIONS = 8
+HAMMER_RUNS = 10
+HAMMER_ELEMENTS = 30
 
 
 def while_waiting_for(core: Core, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-    """Run ``first`` in an open transaction of ``core``, start ``second``, which must wait for its locks, then commit;
-    the results of both."""
+    """Run ``first`` in an open transaction of ``core``, start ``second``, which must wait for its locks, then
+    commit; the results of both."""
     with ThreadPoolExecutor(1) as thread:
         with core.connection.transaction():
             result = first()
             waiting: Future[Any] = thread.submit(second)
             wait_until(
-                lambda: core.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), "the other waits for a lock"
+                lambda: core.value("SELECT count(*) FROM pg_locks WHERE NOT granted"),
+                "the other waits for a lock",
             )
         return result, waiting.result(20)
 
@@ -54,10 +57,14 @@ def test_of_complete_and_fail_at_once_the_first_counts(core: Core, other: Core, 
     run_id = core.start("f", 1)
     (task,) = core.claim("f")
     if fails_first:
-        verdicts = while_waiting_for(core, lambda: core.fail([task], ["x"]), lambda: other.complete([task], [1]))
+        verdicts = while_waiting_for(
+            core, lambda: core.fail([task], ["x"]), lambda: other.complete([task], [1])
+        )
         assert verdicts == (["failed"], ["over"])
     else:
-        verdicts = while_waiting_for(core, lambda: core.complete([task], [1]), lambda: other.fail([task], ["x"]))
+        verdicts = while_waiting_for(
+            core, lambda: core.complete([task], [1]), lambda: other.fail([task], ["x"])
+        )
         assert verdicts == (["completed"], ["over"])
     assert core.run(run_id)["status"] == ("failed" if fails_first else "completed")
 
@@ -87,35 +94,105 @@ def test_a_claim_takes_tasks_that_were_queued_after_its_transaction_began(core: 
         assert len(core.claim("f")) == 1
 
 
-def test_overlapping_batches_from_many_connections_neither_deadlock_nor_miscount(core: Core, database_url: str) -> None:
-    core.flow("f", "m*", "n* <- m", "o <- m n", max_attempts=50)
-    runs = [core.start("f", list(range(HAMMER_TASKS // 20))) for _ in range(10)]
-    stop = threading.Event()
-    verdicts: Counter[str] = Counter()
+def test_a_requeue_while_a_completion_waits_makes_it_stale(core: Core, other: Core) -> None:
+    core.flow("f", "a", max_attempts=3)
+    run_id = core.start("f", 1)
+    (task,) = core.claim("f")
+    core.rows(
+        "UPDATE pgflow.step_tasks SET started_at = now() - interval '2 h', queued_at = now() - interval '2 h'"
+    )
+    verdicts = while_waiting_for(
+        core,
+        lambda: core.value("SELECT pgflow.requeue_stalled_tasks()"),
+        lambda: other.complete([task], ["late"]),
+    )
+    assert verdicts == (1, ["stale"])
+    (again,) = core.claim("f")
+    assert (again.attempt, core.complete([again], ["good"])) == (2, ["completed"])
+    assert core.run(run_id)["output"] == {"a": "good"}
 
-    def hammer(seed: int) -> None:
-        chance = random.Random(seed)
-        hammering = Core(database_url)
-        with hammering.connection:
+
+def test_a_skip_while_a_sibling_completes_counts_the_step_once(core: Core, other: Core) -> None:
+    core.flow("f")
+    core.step("f", "m*", when_exhausted="skip")
+    core.step("f", "n <- m")
+    run_id = core.start("f", [1, 2])
+    a, b = core.claim("f")
+    verdicts = while_waiting_for(core, lambda: core.fail([a], ["x"]), lambda: other.complete([b], [1]))
+    assert verdicts == (["failed"], ["over"])
+    assert (core.statuses(run_id), core.run(run_id)["remaining_steps"]) == (
+        {"m": "skipped", "n": "started"},
+        1,
+    )
+
+
+def test_steps_added_at_once_get_an_index_each(core: Core, other: Core) -> None:
+    core.flow("f")
+    while_waiting_for(core, lambda: core.step("f", "a"), lambda: other.step("f", "b"))
+    rows = core.rows("SELECT step_slug, step_index FROM pgflow.steps ORDER BY step_index")
+    assert [tuple(row.values()) for row in rows] == [("a", 0), ("b", 1)]
+
+
+def test_flows_that_differ_in_case_cannot_be_created_at_once(core: Core, other: Core) -> None:
+    create = "SELECT pgflow.create_flow(%s)"
+    with pytest.raises(psycopg.errors.RaiseException, match="differs only in case"):
+        while_waiting_for(core, lambda: core.rows(create, "Same"), lambda: other.rows(create, "same"))
+
+
+class Hammer:
+    """Claims and settles at random, in batches over many runs, on a connection of its own."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.core = Core(url)
+        self.chance = random.Random(seed)
+        self.verdicts: Counter[str] = Counter()
+
+    def work(self, stop: threading.Event) -> Counter[str]:
+        with self.core.connection:
             while not stop.is_set():
-                tasks = hammering.claim("f", 17)
-                chance.shuffle(tasks)
+                tasks = self.core.claim("f", 17)
+                self.chance.shuffle(tasks)
                 for position in range(0, len(tasks), 5):
-                    batch = tasks[position : position + 5]
-                    kind = chance.random()
-                    if kind < 0.7:
-                        verdicts.update(hammering.complete(batch, [t.task_index for t in batch]))
-                    elif kind < 0.9:
-                        verdicts.update(hammering.fail(batch, ["once more"] * len(batch)))
-                    else:
-                        verdicts.update(hammering.release(batch))
+                    self.verdicts.update(self.settle(tasks[position : position + 5]))
+                self.lose_some()
+        return self.verdicts
 
+    def settle(self, batch: list[Claimed]) -> list[str]:
+        kind = self.chance.random()
+        if kind < 0.7:
+            return self.core.complete(batch, [t.task_index for t in batch])
+        if kind < 0.9:
+            return self.core.fail(batch, ["once more"] * len(batch))
+        return self.core.release(batch)
+
+    def lose_some(self) -> None:
+        """Others' tasks look stalled, and are requeued while they are worked on."""
+        if self.chance.random() < 0.1:
+            self.core.rows(
+                """
+                UPDATE pgflow.step_tasks
+                SET started_at = now() - interval '2 h', queued_at = now() - interval '2 h'
+                WHERE (run_id, step_slug, task_index) IN (
+                  SELECT run_id, step_slug, task_index FROM pgflow.step_tasks
+                  WHERE status = 'started' AND requeued_count < 3 LIMIT 3 FOR UPDATE SKIP LOCKED
+                )
+                """
+            )
+            self.core.rows("SELECT pgflow.requeue_stalled_tasks()")
+
+
+def test_overlapping_batches_from_many_connections_neither_deadlock_nor_miscount(core: Core) -> None:
+    core.flow("f", "m*", "n* <- m", "o <- m n", max_attempts=50)
+    core.step("f", "fragile <- n", max_attempts=1, when_exhausted="skip")
+    core.step("f", "behind <- fragile", required_input_pattern={"fragile": 0})
+    runs = [core.start("f", list(range(HAMMER_ELEMENTS))) for _ in range(HAMMER_RUNS)]
+    stop = threading.Event()
     with ThreadPoolExecutor(HAMMER_CONNECTIONS) as threads:
-        hammers = [threads.submit(hammer, seed) for seed in range(HAMMER_CONNECTIONS)]
+        hammers = [threads.submit(Hammer(core.url, seed).work, stop) for seed in range(HAMMER_CONNECTIONS)]
         try:
             wait_until(
                 lambda: (
-                    any(h.done() for h in hammers)
+                    any(hammer.done() for hammer in hammers)
                     or core.value("SELECT bool_and(status <> 'started') FROM pgflow.runs")
                 ),
                 "all runs end",
@@ -123,13 +200,21 @@ def test_overlapping_batches_from_many_connections_neither_deadlock_nor_miscount
             )
         finally:
             stop.set()
-        for hammered in hammers:
-            hammered.result()
+        verdicts = sum((hammer.result() for hammer in hammers), Counter())
+    skipped = 0
     for run_id in runs:
-        elements = HAMMER_TASKS // 20
-        assert core.run(run_id)["output"] == {"o": 0}
-        assert core.state(run_id, "n")["output"] == list(range(elements))
-    tasks = core.value("SELECT count(*) FROM pgflow.step_tasks")
-    assert verdicts["completed"] == tasks == 10 * (2 * (HAMMER_TASKS // 20) + 1)
-    assert set(verdicts) <= {"completed", "retried", "released"}
+        statuses = core.statuses(run_id)
+        skipped += statuses["fragile"] == "skipped"
+        assert statuses["fragile"] == statuses["behind"]
+        assert core.run(run_id)["output"] == {"o": 0} | (
+            {} if statuses["behind"] == "skipped" else {"behind": 0}
+        )
+        assert core.state(run_id, "n")["output"] == list(range(HAMMER_ELEMENTS))
+    counts = {
+        row["status"]: row["count"]
+        for row in core.rows("SELECT status, count(*) FROM pgflow.step_tasks GROUP BY status")
+    }
+    assert (verdicts["completed"], verdicts["failed"]) == (counts["completed"], counts.get("failed", 0))
+    assert (counts.get("failed", 0), set(counts)) == (skipped, {"completed", "failed"} & set(counts))
+    assert set(verdicts) <= {"completed", "retried", "released", "failed", "stale", "over"}
     assert core.queue("f") == []

@@ -43,6 +43,20 @@ def test_create_flow_refuses_a_slug_that_would_share_a_queue(core: Core) -> None
         core.rows("SELECT pgflow.create_flow('same')")
 
 
+def test_create_flow_refuses_a_slug_too_long_for_a_queue(core: Core) -> None:
+    core.rows("SELECT pgflow.create_flow(%s)", "x" * 47)
+    with pytest.raises(psycopg.errors.RaiseException) as caught:
+        core.rows("SELECT pgflow.create_flow(%s)", "x" * 48)
+    assert caught.value.diag.message_primary == "queue name is too long, maximum length is 48 characters"
+    assert caught.value.diag.message_hint == "Give the flow a slug of at most 47 characters."
+    assert core.value("SELECT count(*) FROM pgflow.flows") == 1
+
+
+def test_create_flow_restores_a_lost_queue(core: Core) -> None:
+    core.rows("SELECT pgflow.create_flow('f'), pgmq.drop_queue('f'), pgflow.create_flow('f')")
+    assert core.queue("f") == []
+
+
 def test_create_flow_refuses_a_bad_slug(core: Core) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="slug_is_valid"):
         core.rows("SELECT pgflow.create_flow('1')")

@@ -26,7 +26,11 @@ def test_a_run_goes_from_its_input_to_the_outputs_of_its_leaves(core: Core) -> N
     assert (total.kind, total.input) == ("dependent", {"list": [1, 2, 3], "square": [1, 4, 9]})
     core.complete([total], [14])
     run = core.run(run_id)
-    assert (run["status"], run["output"], run["remaining_steps"]) == ("completed", {"total": 14, "aside": "beside"}, 0)
+    assert (run["status"], run["output"], run["remaining_steps"]) == (
+        "completed",
+        {"total": 14, "aside": "beside"},
+        0,
+    )
     assert core.queue("f") == []
     assert core.archived("f") == 6
 
@@ -85,7 +89,9 @@ def test_chains_of_maps_without_elements_have_a_limit(core: Core, maps: int, wor
     if works:
         assert core.run(core.start("f", []))["status"] == "completed"
     else:
-        with pytest.raises(psycopg.errors.RaiseException, match="Cascade loop exceeded safety limit of 50 iterations"):
+        with pytest.raises(
+            psycopg.errors.RaiseException, match="Cascade loop exceeded safety limit of 50 iterations"
+        ):
             core.start("f", [])
 
 
@@ -259,7 +265,10 @@ def test_an_output_that_a_map_cannot_take_fails_the_run(core: Core, output: str,
     run_id = core.start("f", 1)
     core.claim("f")
     task = core.row("SELECT * FROM pgflow.complete_task(%s, 'a', 0, %s::jsonb)", run_id, output)
-    assert (task["status"], task["error_message"]) == ("failed", f"[TYPE_VIOLATION] Produced {type} instead of array")
+    assert (task["status"], task["error_message"]) == (
+        "failed",
+        f"[TYPE_VIOLATION] Produced {type} instead of array",
+    )
     state = core.state(run_id, "a")
     assert (state["status"], state["error_message"]) == (
         "failed",
@@ -274,7 +283,11 @@ def test_a_type_violation_in_a_batch_concerns_its_run_only(core: Core) -> None:
     bad, good = core.start("f", 1), core.start("f", 2)
     tasks = core.claim("f")
     verdicts = dict(
-        zip([t.run_id for t in tasks], core.complete(tasks, [{} if t.run_id == bad else [9] for t in tasks]), strict=True)
+        zip(
+            [t.run_id for t in tasks],
+            core.complete(tasks, [{} if t.run_id == bad else [9] for t in tasks]),
+            strict=True,
+        )
     )
     assert verdicts == {bad: "failed", good: "completed"}
     assert [(t.run_id, t.input) for t in core.claim("f")] == [(good, 9)]
@@ -306,15 +319,77 @@ def test_set_vt_batch_refuses_arrays_of_different_lengths(core: Core) -> None:
         psycopg.errors.RaiseException, match=r"msg_ids length \(2\) must equal vt_offsets length \(1\)"
     ):
         core.rows("SELECT pgflow.set_vt_batch('f', '{1,2}', '{1}')")
-    with pytest.raises(psycopg.errors.UndefinedTable, match='relation "pgmq.q_nowhere" does not exist'):
+    with pytest.raises(psycopg.errors.UndefinedTable, match=r'relation "pgmq\.q_nowhere" does not exist'):
         core.rows("SELECT pgflow.set_vt_batch('nowhere', '{1}', '{1}')")
     assert core.rows("SELECT * FROM pgflow.set_vt_batch('f', NULL, '{1}')") == []
 
 
-def test_mark_worker_stopped(core: Core) -> None:
+def test_set_vt_batch_sets_each_messages_own_visibility(core: Core) -> None:
+    core.flow("f", "m*")
+    core.start("f", [1, 2])
+    rows = core.rows("SELECT * FROM pgflow.set_vt_batch('f', '{1,2,99}', '{10,20,30}')")
+    assert {row["msg_id"]: row["read_ct"] for row in rows} == {1: 0, 2: 0}
+    assert [round(message["visible_in"]) for message in core.queue("f")] == [10, 20]
+
+
+def test_messages_name_their_task_in_the_order_of_the_elements(core: Core) -> None:
+    core.flow("f", "m*")
+    run_id = core.start("f", ["x", "y", "z"])
+    assert [message["message"] for message in core.queue("f")] == [
+        {"flow_slug": "f", "run_id": str(run_id), "step_slug": "m", "task_index": index} for index in range(3)
+    ]
+    assert [task["message_id"] for task in core.tasks(run_id)] == [m["msg_id"] for m in core.queue("f")]
+
+
+def test_start_tasks_refuses_to_claim_what_the_queue_has_lost(core: Core) -> None:
+    """D1: a claim that does not extend the visibility is none."""
+    core.flow("f", "m*")
+    core.start("f", [1, 2])
     core.register_worker()
-    core.rows("SELECT pgflow.mark_worker_stopped(%s)", core.worker_id)
-    assert core.value("SELECT stopped_at IS NOT NULL FROM pgflow.workers")
+    core.rows("SELECT pgmq.archive('f', 2)")
+    with pytest.raises(
+        psycopg.errors.RaiseException,
+        match=r"start_tasks\(\): visibility updated 1 of 2 claimed messages",
+    ):
+        core.rows("SELECT * FROM pgflow.start_tasks('f', '{1,2}', %s)", core.worker_id)
+
+
+def test_an_unknown_worker_cannot_claim(core: Core) -> None:
+    core.flow("f", "a")
+    core.start("f", 1)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="step_tasks_last_worker_id_fkey"):
+        core.rows("SELECT * FROM pgflow.start_tasks('f', '{1}', gen_random_uuid())")
+    assert len(core.rows("SELECT * FROM pgflow.start_tasks('f', '{1}', NULL)")) == 1
+
+
+def test_a_type_violation_needs_no_started_task_where_attempts_are_not_given(core: Core) -> None:
+    core.flow("f", "a", "m* <- a")
+    run_id = core.start("f", 1)
+    task = core.row("SELECT * FROM pgflow.complete_task(%s, 'a', 0, NULL)", run_id)
+    assert (task["status"], task["error_message"]) == (
+        "failed",
+        "[TYPE_VIOLATION] Produced null instead of array",
+    )
+    assert (core.run(run_id)["status"], core.archived("f")) == ("failed", 1)
+
+
+def test_nothing_is_archived_or_changed_by_completing_a_task_of_a_failed_run(core: Core) -> None:
+    core.flow("f", "a")
+    run_id = core.start("f", 1)
+    core.claim("f")
+    core.rows("UPDATE pgflow.runs SET status = 'failed', failed_at = now()")
+    before = core.tasks(run_id)
+    assert core.rows("SELECT * FROM pgflow.complete_task(%s, 'a', 0, '1')", run_id) == before
+    assert (core.tasks(run_id), core.archived("f")) == (before, 0)
+
+
+def test_a_late_completion_of_an_ended_step_archives_its_message(core: Core) -> None:
+    core.flow("f", "a", "b")
+    run_id = core.start("f", 1)
+    core.rows("UPDATE pgflow.step_states SET status = 'skipped', skip_reason = 'x' , remaining_tasks = NULL "
+              "WHERE step_slug = 'a'")  # fmt: skip
+    assert core.row("SELECT * FROM pgflow.complete_task(%s, 'a', 0, '1')", run_id)["status"] == "queued"
+    assert core.archived("f") == 1
 
 
 def test_run_ids_may_be_given(core: Core) -> None:

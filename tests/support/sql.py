@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 Row = dict[str, Any]
 
@@ -29,10 +30,14 @@ class Claimed:
 
 
 class Core:
-    """One connection to a database with the schema; every call is a transaction of its own unless one is open."""
+    """One connection to a database with the schema; a call is a transaction of its own unless one is open."""
 
     def __init__(self, url: str) -> None:
-        self.connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
+        self.url = url
+        # A test that waits for a lock for ever shall fail by itself.
+        self.connection = psycopg.connect(
+            url, autocommit=True, row_factory=dict_row, options="-c lock_timeout=20s"
+        )
         self.worker_id = uuid4()
 
     def rows(self, statement: str, *parameters: object) -> list[Row]:
@@ -50,21 +55,38 @@ class Core:
         (value,) = self.row(statement, *parameters).values()
         return value
 
+    def delete_everything(self) -> None:
+        """Leave nothing but the schema."""
+        self.rows("SELECT pgflow.delete_flow_and_data(flow_slug) FROM pgflow.flows")
+        self.rows("DELETE FROM pgflow.workers")
+        self.rows("DELETE FROM pgflow.worker_functions")
+
     def flow(self, slug: str, *steps: str, max_attempts: int = 1, base_delay: int = 0) -> None:
-        """Define a flow. A step is ``name``, ``name <- dep dep`` or, for a map, ``name* <- dep``."""
+        """Define a flow of steps as ``step`` takes them."""
         self.rows("SELECT pgflow.create_flow(%s, %s, %s)", slug, max_attempts, base_delay)
         for step in steps:
-            name, _, deps = (part.strip() for part in step.partition("<-"))
-            kind = "map" if name.endswith("*") else "single"
-            self.rows(
-                "SELECT pgflow.add_step(%s, %s, %s::text[], step_type => %s)",
-                *(slug, name.rstrip("*"), deps.split(), kind),
-            )
+            self.step(slug, step)
+
+    def step(self, flow_slug: str, step: str, **options: object) -> None:
+        """Add a step: ``name``, ``name <- dep dep`` or, for a map, ``name* <- dep``. ``options`` are those of
+        add_step; a pattern is given as a dict."""
+        name, _, deps = (part.strip() for part in step.partition("<-"))
+        values = {key: Jsonb(value) if isinstance(value, dict) else value for key, value in options.items()}
+        named = "".join(f", {key} => %s" for key in values)
+        self.rows(
+            f"SELECT pgflow.add_step(%s, %s, %s::text[], step_type => %s{named})",
+            *(flow_slug, name.rstrip("*"), deps.split(), "map" if name.endswith("*") else "single"),
+            *values.values(),
+        )
 
     def start(self, flow_slug: str, input: object) -> UUID:
         """Start a run."""
         return UUID(
-            str(self.row("SELECT run_id FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input))["run_id"])
+            str(
+                self.row("SELECT run_id FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input))[
+                    "run_id"
+                ]
+            )
         )
 
     def register_worker(self) -> None:
@@ -80,7 +102,8 @@ class Core:
         self.register_worker()
         rows = self.rows(
             "SELECT run_id, step_slug, task_index, attempt, kind, input, timeout, max_attempts "
-            "FROM pgflow.claim_tasks(ARRAY[%s], ARRAY[%s]::uuid[], %s) ORDER BY run_id, step_slug, task_index",
+            "FROM pgflow.claim_tasks(ARRAY[%s], ARRAY[%s]::uuid[], %s) "
+            "ORDER BY run_id, step_slug, task_index",
             *(flow_slug, self.worker_id, quantity),
         )
         return [Claimed(**{**row, "input": json.loads(row["input"])}) for row in rows]
@@ -96,7 +119,8 @@ class Core:
     def release(self, tasks: Sequence[Claimed]) -> list[str]:
         """Release a batch; the verdicts."""
         rows = self.rows(
-            "SELECT verdict FROM pgflow.release_tasks(%s::uuid[], %s::text[], %s::int[], %s::int[]) ORDER BY ordinal",
+            "SELECT verdict FROM pgflow.release_tasks(%s::uuid[], %s::text[], %s::int[], %s::int[]) "
+            "ORDER BY ordinal",
             *_keys(tasks),
             [task.attempt for task in tasks],
         )
@@ -104,7 +128,8 @@ class Core:
 
     def _settle(self, function: str, type: str, tasks: Sequence[Claimed], values: list[str]) -> list[str]:
         rows = self.rows(
-            f"SELECT verdict FROM pgflow.{function}(%s::uuid[], %s::text[], %s::int[], %s::{type}[], %s::int[]) "
+            "SELECT verdict "
+            f"FROM pgflow.{function}(%s::uuid[], %s::text[], %s::int[], %s::{type}[], %s::int[]) "
             "ORDER BY ordinal",
             *(*_keys(tasks), values, [task.attempt for task in tasks]),
         )
@@ -116,7 +141,14 @@ class Core:
 
     def state(self, run_id: UUID, step_slug: str) -> Row:
         """A step state's row."""
-        return self.row("SELECT * FROM pgflow.step_states WHERE run_id = %s AND step_slug = %s", run_id, step_slug)
+        return self.row(
+            "SELECT * FROM pgflow.step_states WHERE run_id = %s AND step_slug = %s", run_id, step_slug
+        )
+
+    def statuses(self, run_id: UUID) -> dict[str, str]:
+        """The status of every step of a run."""
+        rows = self.rows("SELECT step_slug, status FROM pgflow.step_states WHERE run_id = %s", run_id)
+        return {row["step_slug"]: row["status"] for row in rows}
 
     def tasks(self, run_id: UUID) -> list[Row]:
         """A run's task rows, by step and index."""

@@ -22,7 +22,7 @@ BEGIN
     FROM pgflow.step_states AS s
     JOIN pgflow.runs AS r ON r.run_id = s.run_id AND r.status || '' = 'started'
     JOIN pgflow.steps AS definition
-      ON definition.flow_slug = s.flow_slug AND definition.step_slug = s.step_slug
+      ON definition.flow_slug = s.flow_slug || '' AND definition.step_slug = s.step_slug
     WHERE s.run_id = ANY(_advance_runs.run_ids) AND s.status = 'created' AND s.remaining_deps = 0;
     EXIT WHEN ready.run_ids IS NULL;
 

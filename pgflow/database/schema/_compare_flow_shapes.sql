@@ -7,56 +7,80 @@ STABLE
 SET search_path TO ''
 AS $$
   WITH step AS (
-    SELECT coalesce(l.position, d.position) - 1 AS index, l.shape AS local, d.shape AS db
+    SELECT
+      coalesce(l.position, d.position) - 1 AS index,
+      l.shape AS local,
+      d.shape AS db,
+      (
+        SELECT string_agg(a.slug, ', ' ORDER BY a.slug)
+        FROM jsonb_array_elements_text(l.shape -> 'dependencies') AS a (slug)
+      ) AS local_dependencies,
+      (
+        SELECT string_agg(a.slug, ', ' ORDER BY a.slug)
+        FROM jsonb_array_elements_text(d.shape -> 'dependencies') AS a (slug)
+      ) AS db_dependencies
     FROM jsonb_array_elements(p_local -> 'steps') WITH ORDINALITY AS l (shape, position)
     FULL JOIN jsonb_array_elements(p_db -> 'steps') WITH ORDINALITY AS d (shape, position)
       ON d.position = l.position
   ),
-  dependencies AS (
+  difference (index, field, text) AS (
     SELECT
       step.index,
-      (SELECT string_agg(a.slug, ', ' ORDER BY a.slug) FROM jsonb_array_elements_text(step.local -> 'dependencies') AS a (slug)) AS local,
-      (SELECT string_agg(a.slug, ', ' ORDER BY a.slug) FROM jsonb_array_elements_text(step.db -> 'dependencies') AS a (slug)) AS db
+      0,
+      CASE
+        WHEN step.local IS NULL THEN format('missing in first shape (second has ''%s'')', step.db ->> 'slug')
+        ELSE format('missing in second shape (first has ''%s'')', step.local ->> 'slug')
+      END
     FROM step
-  ),
-  difference AS (
-    SELECT -1 AS index, 0 AS field, format('Step count differs: %s vs %s', jsonb_array_length(p_local -> 'steps'), jsonb_array_length(p_db -> 'steps')) AS text
-    WHERE jsonb_array_length(p_local -> 'steps') <> jsonb_array_length(p_db -> 'steps')
-    UNION ALL
-    SELECT step.index, 0, format('Step at index %s: missing in first shape (second has ''%s'')', step.index, step.db ->> 'slug')
-    FROM step WHERE step.local IS NULL
-    UNION ALL
-    SELECT step.index, 0, format('Step at index %s: missing in second shape (first has ''%s'')', step.index, step.local ->> 'slug')
-    FROM step WHERE step.db IS NULL
+    WHERE step.local IS NULL OR step.db IS NULL
     UNION ALL
     SELECT
       step.index,
-      field.position,
-      format('Step at index %s: %s differs ''%s'' vs ''%s''', step.index, field.name, step.local ->> field.key, step.db ->> field.key)
+      field.number,
+      format('%s differs ''%s'' vs ''%s''', field.name, step.local ->> field.key, step.db ->> field.key)
     FROM step
     CROSS JOIN (
-      VALUES (1, 'slug', 'slug'), (2, 'type', 'stepType'), (4, 'whenUnmet', 'whenUnmet'), (5, 'whenExhausted', 'whenExhausted')
-    ) AS field (position, name, key)
+      VALUES
+        (1, 'slug', 'slug'),
+        (2, 'type', 'stepType'),
+        (4, 'whenUnmet', 'whenUnmet'),
+        (5, 'whenExhausted', 'whenExhausted')
+    ) AS field (number, name, key)
     WHERE step.local ->> field.key <> step.db ->> field.key
     UNION ALL
     SELECT
-      d.index,
+      step.index,
       3,
-      format('Step at index %s: dependencies differ [%s] vs [%s]', d.index, d.local, d.db)
-    FROM dependencies AS d
-    JOIN step ON step.index = d.index AND step.local IS NOT NULL AND step.db IS NOT NULL
-    WHERE d.local IS DISTINCT FROM d.db
+      format('dependencies differ [%s] vs [%s]', step.local_dependencies, step.db_dependencies)
+    FROM step
+    WHERE step.local IS NOT NULL
+      AND step.db IS NOT NULL
+      AND step.local_dependencies IS DISTINCT FROM step.db_dependencies
     UNION ALL
     SELECT
       step.index,
-      field.position,
-      format('Step at index %s: %s differs ''%s'' vs ''%s''', step.index, field.key, step.local -> field.key, step.db -> field.key)
+      field.number,
+      format('%s differs ''%s'' vs ''%s''', field.key, step.local -> field.key, step.db -> field.key)
     FROM step
-    CROSS JOIN (VALUES (6, 'requiredInputPattern'), (7, 'forbiddenInputPattern')) AS field (position, key)
+    CROSS JOIN (VALUES (6, 'requiredInputPattern'), (7, 'forbiddenInputPattern')) AS field (number, key)
     WHERE step.local IS NOT NULL
       AND step.db IS NOT NULL
       AND step.local -> field.key IS DISTINCT FROM step.db -> field.key
+  ),
+  steps (local, db) AS (
+    SELECT jsonb_array_length(p_local -> 'steps'), jsonb_array_length(p_db -> 'steps')
   )
-  SELECT coalesce(array_agg(difference.text ORDER BY difference.index, difference.field), '{}')
-  FROM difference
+  SELECT
+    (
+      SELECT CASE
+        WHEN steps.local <> steps.db THEN ARRAY[format('Step count differs: %s vs %s', steps.local, steps.db)]
+        ELSE '{}'
+      END
+      FROM steps
+    )
+    || ARRAY(
+      SELECT format('Step at index %s: %s', d.index, d.text)
+      FROM difference AS d
+      ORDER BY d.index, d.field
+    )
 $$;

@@ -31,7 +31,7 @@ BEGIN
     FROM unnest(run_ids, step_slugs, task_counts) AS c (run_id, step_slug, task_count), pgflow.steps AS definition
     WHERE s.run_id = c.run_id
       AND s.step_slug = c.step_slug
-      AND definition.flow_slug = s.flow_slug
+      AND definition.flow_slug = s.flow_slug || ''
       AND definition.step_slug = s.step_slug
     RETURNING s.run_id, s.step_slug, s.status
   )

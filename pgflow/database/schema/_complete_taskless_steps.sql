@@ -20,7 +20,7 @@ BEGIN
       AND s.status = 'created'
       AND s.remaining_deps = 0
       AND s.initial_tasks = 0
-      AND definition.flow_slug = s.flow_slug
+      AND definition.flow_slug = s.flow_slug || ''
       AND definition.step_slug = s.step_slug
     RETURNING s.run_id, s.step_slug
   )

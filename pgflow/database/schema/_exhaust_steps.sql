@@ -20,7 +20,7 @@ BEGIN
     FROM unnest(run_ids, step_slugs, error_messages)
       WITH ORDINALITY AS b (run_id, step_slug, error_message, position)
     JOIN pgflow.runs AS r ON r.run_id = b.run_id
-    JOIN pgflow.steps AS definition ON definition.flow_slug = r.flow_slug AND definition.step_slug = b.step_slug
+    JOIN pgflow.steps AS definition ON definition.flow_slug = r.flow_slug || '' AND definition.step_slug = b.step_slug
     WHERE definition.when_exhausted = 'fail'
     ORDER BY b.run_id, b.position
   ) AS f;
@@ -40,7 +40,7 @@ BEGIN
     FROM unnest(run_ids, step_slugs, error_messages)
       WITH ORDINALITY AS b (run_id, step_slug, error_message, position)
     JOIN pgflow.runs AS r ON r.run_id = b.run_id
-    JOIN pgflow.steps AS definition ON definition.flow_slug = r.flow_slug AND definition.step_slug = b.step_slug
+    JOIN pgflow.steps AS definition ON definition.flow_slug = r.flow_slug || '' AND definition.step_slug = b.step_slug
     WHERE r.status || '' = 'started'
     ORDER BY b.run_id, b.step_slug, b.position
   ) AS s;

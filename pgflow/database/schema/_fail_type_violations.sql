@@ -1,7 +1,7 @@
 -- Fail the runs in which an output cannot feed the map that waits for it: a single step's output that is no array
--- although a dependent map takes its elements from it. Task, step and run fail, whatever attempts are left; the output is
--- kept for whoever looks for the reason. Returns the batch's judgements: 'failed' for the first such task of a run, and
--- 'over' for its other tasks. `any_attempt` says that the batch does not fence: then a task need not be started.
+-- although a dependent map takes its elements from it. Task, step and run fail, whatever attempts are left; the output
+-- is kept for whoever looks for the reason. Returns the batch's judgements: 'failed' for the first such task of a run,
+-- and 'over' for its other tasks. `any_attempt` says that the batch does not fence: then a task need not be started.
 CREATE FUNCTION pgflow._fail_type_violations(
   run_ids uuid[],
   step_slugs text[],
@@ -30,8 +30,8 @@ BEGIN
       WITH ORDINALITY AS b (run_id, step_slug, task_index, output, judgement, position)
     JOIN pgflow.step_tasks AS t
       ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
-    JOIN pgflow.steps AS parent ON parent.flow_slug = t.flow_slug AND parent.step_slug = t.step_slug
-    JOIN pgflow.deps AS d ON d.flow_slug = t.flow_slug AND d.dep_slug = t.step_slug
+    JOIN pgflow.steps AS parent ON parent.flow_slug = t.flow_slug || '' AND parent.step_slug = t.step_slug
+    JOIN pgflow.deps AS d ON d.flow_slug = t.flow_slug || '' AND d.dep_slug = t.step_slug
     JOIN pgflow.steps AS child ON child.flow_slug = d.flow_slug AND child.step_slug = d.step_slug
     JOIN pgflow.step_states AS waiting ON waiting.run_id = t.run_id AND waiting.step_slug = child.step_slug
     WHERE (b.judgement = 'ready' OR (any_attempt AND b.judgement = 'stale' AND t.status = 'queued'))
@@ -50,7 +50,8 @@ BEGIN
     array_agg(format('[TYPE_VIOLATION] Produced %s instead of array', v.type)) AS task_errors,
     array_agg(
       format(
-        '[TYPE_VIOLATION] Map step %s expects array input but dependency %s produced %s', v.map_slug, v.step_slug, v.type
+        '[TYPE_VIOLATION] Map step %s expects array input but dependency %s produced %s',
+        v.map_slug, v.step_slug, v.type
       )
     ) AS step_errors
   INTO violation

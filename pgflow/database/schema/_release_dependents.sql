@@ -23,8 +23,8 @@ BEGIN
     FROM unnest(run_ids, step_slugs) AS b (run_id, step_slug)
     JOIN pgflow.step_states AS parent ON parent.run_id = b.run_id AND parent.step_slug = b.step_slug
     JOIN pgflow.steps AS definition
-      ON definition.flow_slug = parent.flow_slug AND definition.step_slug = parent.step_slug
-    JOIN pgflow.deps AS d ON d.flow_slug = parent.flow_slug AND d.dep_slug = parent.step_slug
+      ON definition.flow_slug = parent.flow_slug || '' AND definition.step_slug = parent.step_slug
+    JOIN pgflow.deps AS d ON d.flow_slug = parent.flow_slug || '' AND d.dep_slug = parent.step_slug
     JOIN pgflow.steps AS child ON child.flow_slug = d.flow_slug AND child.step_slug = d.step_slug
     GROUP BY parent.run_id, child.step_slug
   )

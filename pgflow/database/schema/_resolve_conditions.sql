@@ -29,7 +29,7 @@ BEGIN
     FROM pgflow.step_states AS s
     JOIN pgflow.runs AS r ON r.run_id = s.run_id AND r.status || '' = 'started'
     JOIN pgflow.steps AS definition
-      ON definition.flow_slug = s.flow_slug AND definition.step_slug = s.step_slug
+      ON definition.flow_slug = s.flow_slug || '' AND definition.step_slug = s.step_slug
     CROSS JOIN LATERAL (
       SELECT
         CASE

@@ -1,5 +1,5 @@
--- Skip those of the steps that have not ended, and with them their tasks; their messages are archived. Dependents are the
--- caller's business. Returns how many steps were skipped.
+-- Skip those of the steps that have not ended, and with them their tasks; their messages are archived. Dependents are
+-- the caller's business. Returns how many steps were skipped.
 CREATE FUNCTION pgflow._skip_steps(
   run_ids uuid[], step_slugs text[], skip_reasons text[], error_messages text[] DEFAULT NULL
 )

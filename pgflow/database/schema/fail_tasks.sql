@@ -1,6 +1,6 @@
--- Ours: fail the attempts of a batch of tasks. A task with attempts left goes back to its queue, to be visible after its
--- step's delay; one without fails, and its step ends as when_exhausted says. With `attempts`, the failure of another
--- attempt than the current one changes nothing. Verdicts: 'retried', 'failed', 'stale', 'over', 'unknown' (see
+-- Ours: fail the attempts of a batch of tasks. A task with attempts left goes back to its queue, to be visible after
+-- its step's delay; one without fails, and its step ends as when_exhausted says. With `attempts`, the failure of
+-- another attempt than the current one changes nothing. Verdicts: 'retried', 'failed', 'stale', 'over', 'unknown' (see
 -- _judge_tasks).
 CREATE FUNCTION pgflow.fail_tasks(
   run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[], attempts int[] DEFAULT NULL

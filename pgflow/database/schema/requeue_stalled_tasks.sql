@@ -19,7 +19,7 @@ BEGIN
     JOIN pgflow.flows AS f ON f.flow_slug = t.flow_slug
     WHERE t.status = 'started'
       AND t.permanently_stalled_at IS NULL
-      AND t.started_at < now() - interval '30 seconds'  -- no timeout is shorter than 0; this one can use the index
+      AND t.started_at < now() - interval '30 seconds'  -- implied by the next line, but of use to the index
       AND t.started_at < now() - make_interval(secs => coalesce(definition.opt_timeout, f.opt_timeout) + 30)
     FOR UPDATE OF t SKIP LOCKED
   ),

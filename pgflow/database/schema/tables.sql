@@ -1,4 +1,15 @@
--- The contract's tables. Every column, constraint and index is pinned by it; ours are in own_tables.sql.
+-- The contract's tables. Every column, constraint and index is pinned by it, but that a task may also be 'skipped',
+-- with its step; ours are in own_tables.sql.
+--
+-- Locks are taken in the order runs, step_states, step_tasks, messages of the queue, in each of them by key. Whoever
+-- changes a run's step states holds the run; whoever changes the message of a task holds the task. Claims come from the
+-- other side, with messages locked by pgmq.read, so they pass over a locked task instead of waiting for it.
+--
+-- Plans are cached for the life of a session, which may begin when the tables are empty, and statistics know nothing
+-- of a flow or a burst of tasks that is younger than they are. So functions of the hot path force generic plans
+-- without sequential scans, which go by key, and write `status || ''` and `flow_slug || ''` where the planner would
+-- else take an index on that column for cheap and read it from end to end (seen: 4.6 ms a task instead of 0.15 with
+-- 10,000 queued; 71 ms to start a run instead of 0.5 with 1,000 runs of the same flow).
 
 CREATE TABLE pgflow.flows (
   flow_slug text NOT NULL,

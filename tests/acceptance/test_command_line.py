@@ -1,0 +1,268 @@
+"""The command line as people use it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.waiting import wait_until
+from tests.support.worker import runs_in
+
+PGFLOW = [sys.executable, "-m", "pgflow"]
+ARITHMETIC = "tests.flows.arithmetic:flow"
+FALSY = "tests.flows.arithmetic:falsy"
+HOSTILE = "tests.flows.hostile:flow"
+TIMEOUT_SECONDS = 60
+
+Result = subprocess.CompletedProcess[str]
+Pgflow = Callable[..., Result]
+
+
+@pytest.fixture
+def pgflow(database_url: str) -> Pgflow:
+    """Runs ``pgflow`` with the test's database in the environment."""
+    return lambda *arguments, **options: call(*arguments, url=database_url, **options)
+
+
+def call(*arguments: str, url: str | None = None, input: str | None = None) -> Result:
+    """Run ``pgflow`` to its end."""
+    return subprocess.run(
+        [*PGFLOW, *arguments],
+        input=input,
+        capture_output=True,
+        text=True,
+        env=environment(url),
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def environment(url: str | None) -> dict[str, str]:
+    """This process's environment with one database in it at most."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG") and k != "DATABASE_URL"}
+    return kept | ({"PGFLOW_DATABASE_URL": url} if url is not None else {})
+
+
+def begin(*arguments: str, url: str) -> subprocess.Popen[str]:
+    """Start ``pgflow`` and return at once."""
+    return subprocess.Popen(
+        [*PGFLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(url)
+    )
+
+
+def test_run_prints_the_output_as_one_line_of_json(pgflow: Pgflow) -> None:
+    result = pgflow("run", ARITHMETIC, "--input", '{"count": 30}', "--slots", "2")
+    assert (result.returncode, result.stdout) == (0, '{"total":{"of":30,"total":8555}}\n')
+    assert "square: 30/30" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("value", [0, False, "", None, [1], {}])
+def test_run_takes_its_input_from_the_argument_a_file_or_standard_input(
+    pgflow: Pgflow, tmp_path: Path, value: object
+) -> None:
+    text = json.dumps([value])
+    file = tmp_path / "input.json"
+    file.write_text(text)
+    sources: list[tuple[str, str | None]] = [(text, None), (f"@{file}", None), ("-", text)]
+    source, stdin = sources[len(text) % 3]
+    result = pgflow("run", FALSY, "--input", source, "--slots", "1", input=stdin)
+    assert json.loads(result.stdout) == {"same": [value]}
+
+
+def test_a_failed_run_says_which_task_why_and_where(database_url: str, tmp_path: Path) -> None:
+    module = tmp_path / "failing.py"
+    module.write_text(
+        "from pgflow import Flow\nflow = Flow('failing', max_attempts=1)\n"
+        "@flow.map\ndef work(item):\n    print('noise')\n    return 1 / item\n"
+    )
+    result = call("run", f"{module}:flow", "--input", "[1, 0]", "--slots", "1", url=database_url)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "failed: work[1], attempt 1:\nZeroDivisionError: division by zero\n" in result.stderr
+    assert f'File "{module}", line 6, in work' in result.stderr
+    assert "noise" in result.stderr
+    assert "pgflow/executor.py" not in result.stderr
+
+
+def test_an_interrupted_run_is_continued_by_the_command_it_prints(database_url: str, tmp_path: Path) -> None:
+    module = tmp_path / "slow.py"
+    module.write_text(
+        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow', timeout=60)\n"
+        "@flow.step\ndef wait(input):\n"
+        f"    go, began = pathlib.Path({str(tmp_path)!r}, 'go'), pathlib.Path({str(tmp_path)!r}, 'began')\n"
+        "    began.touch()\n"
+        "    while not go.exists(): time.sleep(0.01)\n"
+        "    return 'went'\n"
+        "@flow.step(depends_on=[wait])\ndef after(deps): return deps\n"
+    )
+    process = begin("run", f"{module}:flow", "--slots", "1", "--database", database_url, url=database_url)
+    wait_until((tmp_path / "began").exists, "the handler runs")
+    process.send_signal(signal.SIGINT)
+    (tmp_path / "go").touch()
+    stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert (process.returncode, stdout) == (130, "")
+    command = stderr.strip().splitlines()[-1].split()
+    arguments = command[command.index("run") :]
+    assert arguments[:3] == ["run", f"{module}:flow", "--continue"]
+    continued = call(*[argument.strip("'") for argument in arguments])
+    assert (continued.returncode, json.loads(continued.stdout)) == (0, {"after": {"wait": "went"}})
+
+
+def test_a_second_interrupt_ends_at_once(database_url: str, tmp_path: Path) -> None:
+    arguments = json.dumps({"began": str(tmp_path / "began"), "go": str(tmp_path / "never")})
+    module = tmp_path / "patient.py"
+    module.write_text(
+        "from pgflow import Flow\nfrom tests.flows.hostile import note_and_wait\n"
+        "flow = Flow('patient', timeout=600)\nflow.step(note_and_wait)\n"
+    )
+    process = begin("run", f"{module}:flow", "--input", arguments, "--slots", "1", url=database_url)
+    wait_until((tmp_path / "began").exists, "the handler runs")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "Interrupted" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    with runs_in(database_url) as runs:
+        (task,) = runs.query("SELECT status, attempts_count FROM pgflow.step_tasks")
+    assert task == {"status": "queued", "attempts_count": 0}
+
+
+def test_worker_serves_until_it_is_told_to_stop_and_ends_with_0(database_url: str) -> None:
+    process = begin("worker", ARITHMETIC, FALSY, "--slots", "1", url=database_url)
+    assert process.stderr is not None
+    while (line := process.stderr.readline()) and "ready: arithmetic, falsy on 1 slots" not in line:
+        pass
+    run_id = call("start", FALSY, "--input", "[1]", url=database_url).stdout.strip()
+    with runs_in(database_url) as runs:
+        assert runs.finish(run_id)["output"] == {"same": [1]}
+    process.terminate()
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0
+
+
+def test_start_compiles_a_flow_that_is_missing(pgflow: Pgflow, database_url: str) -> None:
+    result = pgflow("start", ARITHMETIC, "--input", '{"count": 1}')
+    assert result.returncode == 0
+    with runs_in(database_url) as runs:
+        assert runs.status(result.stdout.strip()) == "started"
+
+
+def test_compile_says_what_it_did_or_prints_the_sql(pgflow: Pgflow, database_url: str) -> None:
+    assert pgflow("compile", ARITHMETIC).stdout == "arithmetic: compiled\n"
+    assert pgflow("compile", ARITHMETIC).stdout == "arithmetic: verified\n"
+    sql = call("compile", FALSY, "--sql").stdout
+    with psycopg.connect(database_url) as connection:
+        connection.execute(sql.encode())
+        connection.commit()
+    assert pgflow("compile", FALSY).stdout == "falsy: verified\n"
+
+
+def test_an_edited_flow_is_refused_with_the_differences_and_both_remedies(
+    pgflow: Pgflow, tmp_path: Path
+) -> None:
+    module = tmp_path / "edited.py"
+    text = "from pgflow import Flow\nflow = Flow('edited')\n@flow.step\ndef {}(input): return 1\n"
+    module.write_text(text.format("first"))
+    assert pgflow("run", f"{module}:flow").returncode == 0
+    module.write_text(text.format("second"))
+    for verb in ("run", "worker", "start", "compile"):
+        result = pgflow(verb, f"{module}:flow")
+        assert result.returncode == 2
+        assert "Step at index 0: slug differs 'second' vs 'first'" in result.stderr
+        assert "new slug" in result.stderr
+        assert "--allow-data-loss" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert pgflow("run", f"{module}:flow", "--allow-data-loss").stdout == '{"second":1}\n'
+
+
+def test_schema_installs_verifies_and_prints(empty_database_url: str) -> None:
+    missing = call("schema", "verify", url=empty_database_url)
+    assert (missing.returncode, missing.stderr) == (
+        3,
+        "Error: The database has no pgflow schema: install it with `pgflow schema install`\n",
+    )
+    assert call("schema", "install", url=empty_database_url).stdout.startswith("installed version 1; pgmq: ")
+    assert "already" in call("schema", "install", url=empty_database_url).stdout
+    verified = call("schema", "verify", url=empty_database_url)
+    assert (verified.returncode, verified.stdout) == (0, "version 1: everything is as it should be\n")
+    assert "CREATE FUNCTION pgflow.complete_tasks(" in call("schema", "sql").stdout
+
+
+def one_line_error(result: Result) -> str:
+    """The one line of standard error that an error is; nothing else may be there."""
+    (line,) = [line for line in result.stderr.splitlines() if line]
+    assert result.stdout == ""
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", FALSY, "--input", "{nonsense"], 2, "--input: '{nonsense' is not JSON"),
+        (["run", FALSY, "--input", "@/no/such/file"], 2, "cannot read /no/such/file: No such file or directory"),
+        (["start", FALSY, "--input", "["], 2, "is not JSON"),
+        (["run", FALSY, "--input", "{}"], 2, "root map steps but input is not an array (got object)"),
+        (["start", FALSY, "--input", "null"], 2, "root map steps but input is not an array (got null)"),
+        (["run", "tests.flows.nowhere:flow"], 2, "tests.flows.nowhere"),
+        (["worker", "/no/such/file.py:flow"], 2, "/no/such/file.py"),
+        (["compile", "tests.flows.arithmetic:missing"], 2, "tests.flows.arithmetic:falsy"),
+        (["start", "{tmp}/broken.py:flow"], 2, "ZeroDivisionError: division by zero ({tmp}/broken.py:1)"),
+        (["run", "{tmp}/broken.py:flow"], 2, "ZeroDivisionError: division by zero ({tmp}/broken.py:1)"),
+        (["run", FALSY, "--input", "[]", "--continue", "nonsense"], 2, "There is no run nonsense"),
+        (["schema", "verify", "--database", "postgresql://nobody@127.0.0.1:1/x"], 3, "Cannot connect"),
+        (["run", FALSY, "--database", "postgresql://nobody@127.0.0.1:1/x"], 3, "Cannot connect"),
+        (["worker", FALSY, "--database", "nonsense"], 3, "Not a database address"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_that_names_the_thing(
+    pgflow: Pgflow, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    result = pgflow(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert words.replace("{tmp}", str(tmp_path)) in one_line_error(result)
+    assert result.returncode == code
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["worker"], ["nonsense"], ["run", FALSY, "--slots", "0"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert call(*arguments).returncode == 2
+
+
+def test_a_schema_newer_than_the_code_is_refused(pgflow: Pgflow, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE pgflow.schema_versions SET version = 99")
+    for arguments in (["run", FALSY, "--input", "[]"], ["schema", "verify"], ["worker", FALSY]):
+        result = pgflow(*arguments)
+        assert "version 99, this pgflow knows up to 1: upgrade pgflow-py" in one_line_error(result)
+        assert result.returncode == 3
+
+
+def test_a_closed_pipe_is_quiet(database_url: str) -> None:
+    command = f"{sys.executable} -m pgflow schema sql | head -1"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment(None), check=False
+    )
+    assert (result.stdout, result.stderr) == ("BEGIN;\n", "")
+
+
+def test_help_and_version_need_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['pgflow', '--help']; from pgflow.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('psycopg', 'rich', 'pebble', 'multiprocessing') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert call("--version").stdout.startswith("pgflow, version ")

@@ -1,0 +1,152 @@
+"""Stalled tasks, workers, and what clients read."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.support.sql import Core
+
+REQUEUE = "SELECT pgflow.requeue_stalled_tasks()"
+
+
+def age(core: Core, seconds: int) -> None:
+    """Make the started tasks that much older."""
+    core.rows(
+        "UPDATE pgflow.step_tasks SET started_at = started_at - make_interval(secs => %s), "
+        "queued_at = queued_at - make_interval(secs => %s) WHERE status = 'started'",
+        *(seconds, seconds),
+    )
+
+
+@pytest.mark.parametrize(
+    ("step_timeout", "age_seconds", "requeued"),
+    [(None, 85, 0), (None, 95, 1), (5, 30, 0), (5, 40, 1), (600, 100, 0), (600, 640, 1)],
+)
+def test_tasks_stall_30_seconds_after_their_timeout(
+    core: Core, step_timeout: int | None, age_seconds: int, requeued: int
+) -> None:
+    """D5: the step's timeout counts before the flow's, which is 60 here."""
+    core.flow("f")
+    core.step("f", "a", timeout=step_timeout)
+    core.start("f", 1)
+    core.claim("f")
+    age(core, age_seconds)
+    assert core.value(REQUEUE) == requeued
+
+
+def test_a_stalled_task_goes_back_to_its_queue_three_times(core: Core) -> None:
+    core.flow("f", "a", max_attempts=10)
+    run_id = core.start("f", 1)
+    for count in (1, 2, 3):
+        (task,) = core.claim("f")
+        assert task.attempt == count
+        age(core, 100)
+        assert core.value(REQUEUE) == 1
+        (row,) = core.tasks(run_id)
+        assert (row["status"], row["requeued_count"], row["attempts_count"]) == ("queued", count, count)
+        assert (row["started_at"], row["last_worker_id"], row["last_requeued_at"] is not None) == (
+            None,
+            None,
+            True,
+        )
+        assert core.complete([task], ["too late"]) == ["stale"]
+    core.claim("f")
+    age(core, 100)
+    assert core.value(REQUEUE) == 0
+    (row,) = core.tasks(run_id)
+    assert (row["status"], row["requeued_count"]) == ("started", 3)
+    assert row["permanently_stalled_at"] is not None
+    assert (core.queue("f"), core.archived("f"), core.run(run_id)["status"]) == ([], 1, "started")
+    assert core.value(REQUEUE) == 0
+
+
+@pytest.mark.parametrize("table", ["runs", "step_states"])
+def test_tasks_of_what_has_ended_are_not_requeued(core: Core, table: str) -> None:
+    core.flow("f", "a")
+    core.start("f", 1)
+    core.claim("f")
+    age(core, 1000)
+    core.rows(f"UPDATE pgflow.{table} SET status = 'failed', failed_at = now()")
+    assert core.value(REQUEUE) == 0
+
+
+def test_requeueing_passes_over_tasks_that_somebody_works_on(core: Core, other: Core) -> None:
+    core.flow("f", "m*", max_attempts=5)
+    core.start("f", [1, 2])
+    first, _ = core.claim("f")
+    age(core, 100)
+    with core.connection.transaction():
+        core.rows("SELECT FROM pgflow.step_tasks WHERE task_index = 0 FOR UPDATE")
+        assert other.value(REQUEUE) == 1
+    assert core.complete([first], ["just in time"]) == ["completed"]
+
+
+def test_deleting_a_flow_takes_its_queue_and_runs_and_nothing_else(core: Core) -> None:
+    core.flow("f", "a", "m* <- a")
+    core.flow("g", "a")
+    core.start("f", 1)
+    kept = core.start("g", 1)
+    core.complete(core.claim("f"), [[1, 2]])
+    core.rows("SELECT pgflow.delete_flow_and_data('f'), pgflow.delete_flow_and_data('nobody')")
+    for table in ("flows", "steps", "deps", "runs", "step_states", "step_tasks"):
+        assert core.rows(f"SELECT FROM pgflow.{table} WHERE flow_slug = 'f'") == []
+    assert core.value("SELECT to_regclass('pgmq.q_f')") is None
+    assert core.run(kept)["status"] == "started"
+
+
+def test_a_worker_function_is_tracked(core: Core) -> None:
+    track = "SELECT pgflow.track_worker_function('w')"
+    core.rows(track)
+    core.rows("UPDATE pgflow.worker_functions SET enabled = false")
+    (before,) = core.rows("SELECT * FROM pgflow.worker_functions")
+    core.rows(track)
+    (after,) = core.rows("SELECT * FROM pgflow.worker_functions")
+    assert after["updated_at"] > before["updated_at"]
+    assert after | {"updated_at": None} == before | {"updated_at": None}
+    assert (after["enabled"], after["last_invoked_at"]) == (False, None)
+
+
+def test_a_worker_is_marked_as_stopped(core: Core, other: Core) -> None:
+    core.register_worker()
+    other.register_worker()
+    core.rows("SELECT pgflow.mark_worker_stopped(%s)", core.worker_id)
+    assert core.rows("SELECT worker_id FROM pgflow.workers WHERE stopped_at IS NOT NULL") == [
+        {"worker_id": core.worker_id}
+    ]
+
+
+def test_poll_for_tasks_only_says_that_it_is_of_no_use(core: Core) -> None:
+    notices = []
+    core.connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    core.flow("f", "a")
+    core.start("f", 1)
+    assert core.rows("SELECT * FROM pgflow.poll_for_tasks('f', 1, 1)") == []
+    assert len(notices) == 1
+    assert len(core.claim("f")) == 1
+
+
+def test_a_run_is_read_with_its_states(core: Core) -> None:
+    core.flow("f", "z", "a <- z")
+    both = core.value("SELECT pgflow.start_flow_with_states('f', '{\"n\": 1}')")
+    assert (both["run"]["status"], both["run"]["input"]) == ("started", {"n": 1})
+    assert [(s["step_slug"], s["status"]) for s in both["steps"]] == [("z", "started"), ("a", "created")]
+    assert core.value("SELECT pgflow.get_run_with_states(%s)", both["run"]["run_id"]) == both
+    assert core.value("SELECT pgflow.get_run_with_states(gen_random_uuid())") is None
+
+
+def test_a_client_may_be_granted_to_start_and_look_without_the_tables(core: Core) -> None:
+    core.flow("f", "a")
+    core.rows("DROP ROLE IF EXISTS looker")
+    core.rows("CREATE ROLE looker")
+    core.rows("GRANT USAGE ON SCHEMA pgflow TO looker")
+    core.rows("GRANT EXECUTE ON FUNCTION pgflow.start_flow_with_states TO looker")
+    try:
+        core.rows("SET ROLE looker")
+        assert core.value("SELECT pgflow.start_flow_with_states('f', '1')")["run"]["status"] == "started"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            core.rows("SELECT * FROM pgflow.runs")
+    finally:
+        core.rows("RESET ROLE")
+        core.rows("DROP OWNED BY looker")
+        core.rows("DROP ROLE looker")
