@@ -33,4 +33,6 @@ def limits(_input: object) -> list[int]:
 @flow.map(over=limits)
 def primes_below(limit: int) -> int:
     """How many primes there are below ``limit``, counted the slow way."""
-    return sum(all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit))
+    return sum(
+        all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit)
+    )

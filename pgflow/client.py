@@ -52,7 +52,9 @@ class Client:
         row = runs.get_run(self._database, run_id)
         output = row.pop("output")
         return Run(
-            input=codec.decode(row.pop("input")), output=None if output is None else codec.decode(output), **row
+            input=codec.decode(row.pop("input")),
+            output=None if output is None else codec.decode(output),
+            **row,
         )
 
     def status(self, run_id: str) -> str:

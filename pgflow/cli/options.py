@@ -17,7 +17,10 @@ database_option = click.option(
     "server.",
 )
 slots_option = click.option(
-    "--slots", type=click.IntRange(min=1), metavar="N", help="Tasks at a time, one process each [default: the cores]."
+    "--slots",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tasks at a time, one process each [default: the cores].",
 )
 input_option = click.option(
     "--input", "input_source", default="{}", metavar="JSON|@FILE|-", help="The run's input [default: {}]."
@@ -26,7 +29,11 @@ allow_data_loss_option = click.option(
     "--allow-data-loss", is_flag=True, help="Recompile a flow whose steps have changed; its runs are deleted."
 )
 preload_option = click.option(
-    "--no-preload", "preload", is_flag=True, default=True, help="Import the flows in each pool process by itself."
+    "--no-preload",
+    "preload",
+    is_flag=True,
+    default=True,
+    help="Import the flows in each pool process by itself.",
 )
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from pgflow.cli.interrupts import Interrupts
 from pgflow.cli.lines import RelayedLines
 from pgflow.client import Client, Run, StepProgress
 from pgflow.errors import WorkerStartError
@@ -36,8 +37,10 @@ _MARKS = {
 _STATES = {"created": "waiting", "started": "running", "completed": "done"}
 
 
-def watch(client: Client, worker: Worker, run_id: str, lines: RelayedLines) -> Run:
-    """Show the run's progress until it has ended; the run then.
+def watch(
+    client: Client, worker: Worker, run_id: str, lines: RelayedLines, interrupts: Interrupts
+) -> Run | None:
+    """Show the run's progress until it has ended, and return it; None when the user interrupts.
 
     Raises WorkerStartError when the worker ends before the run does.
     """
@@ -48,15 +51,18 @@ def watch(client: Client, worker: Worker, run_id: str, lines: RelayedLines) -> R
     interval = SHORTEST_LOOK_SECONDS
     with display:
         try:
-            while True:
+            while not interrupts.came:
                 run = client.get(run_id) if _has_ended(client, run_id) else None
                 display.show(client.progress(run_id))
                 if run is not None:
                     return run
                 if not worker.is_running:
-                    raise WorkerStartError(message=f"The worker ended before run {run_id} did; its log says why")
+                    raise WorkerStartError(
+                        message=f"The worker ended before run {run_id} did; its log says why"
+                    )
                 time.sleep(interval)
                 interval = min(interval * 1.3, LONGEST_LOOK_SECONDS)
+            return None
         finally:
             lines.show = before
 

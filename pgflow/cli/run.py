@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -22,9 +20,7 @@ from pgflow.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pgflow.cli.lines import RelayedLines
     from pgflow.client import Client, Run
-    from pgflow.worker import Worker
 
 
 @click.command()
@@ -48,7 +44,9 @@ def run(
 
     Installs the SQL core and compiles the flow if need be.
     """
+    from pgflow.cli.interrupts import Interrupts
     from pgflow.cli.lines import RelayedLines
+    from pgflow.cli.progress import watch
     from pgflow.client import Client
     from pgflow.database.choice import open_database
     from pgflow.worker import Worker
@@ -66,44 +64,18 @@ def run(
         client = Client(opened)
         if run_id is not None:
             client.get(run_id)
-        with worker:
+        with worker, Interrupts(worker.ask_to_stop) as interrupts:
             lines.close_writer()
-            known = run_id is not None
             current = run_id if run_id is not None else client.start(worker.flow_slugs[0], value)
-            ended = _watch(client, worker, current, lines, continued=known)
+            click.echo(f"run {current}{' goes on' if run_id is not None else ''}", err=True)
+            ended = watch(client, worker, current, lines, interrupts)
             if ended is None:
-                _stop_interrupted(worker)
+                click.echo("Interrupted: finishing what runs. Ctrl-C again ends it at once.", err=True)
+                worker.stop()
         if ended is None:
             _say_how_to_continue(flow, database, current)
             sys.exit(INTERRUPTED)
         _report(client, ended)
-
-
-def _watch(
-    client: Client, worker: Worker, run_id: str, lines: RelayedLines, *, continued: bool
-) -> Run | None:
-    """Show the run's progress until it ends; None when the user interrupts."""
-    from pgflow.cli.progress import watch
-
-    click.echo(f"run {run_id}{' goes on' if continued else ''}", err=True)
-    try:
-        return watch(client, worker, run_id, lines)
-    except KeyboardInterrupt:
-        return None
-
-
-def _stop_interrupted(worker: Worker) -> None:
-    """Drain; a second Ctrl-C ends at once."""
-    click.echo("\nInterrupted: finishing what runs. Ctrl-C again ends it at once.", err=True)
-
-    def end_at_once(_number: int, _frame: FrameType | None) -> None:
-        worker.ask_to_stop()
-
-    previous = signal.signal(signal.SIGINT, end_at_once)
-    try:
-        worker.stop()
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _say_how_to_continue(flow: str, database: str | None, run_id: str) -> None:

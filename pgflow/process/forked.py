@@ -138,7 +138,6 @@ def _has_ended(pid: int) -> bool:
 
 
 def _is_whole(received: bytearray) -> bool:
-    return (
-        len(received) >= _LENGTH_BYTES
-        and len(received) == _LENGTH_BYTES + int.from_bytes(received[:_LENGTH_BYTES], "big")
+    return len(received) >= _LENGTH_BYTES and len(received) == _LENGTH_BYTES + int.from_bytes(
+        received[:_LENGTH_BYTES], "big"
     )

@@ -23,7 +23,9 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     answers = _take_stdout()
     request = StopRequest()
-    threading.Thread(target=_drain_at_end_of_input, args=(request,), name="pgflow-parent", daemon=True).start()
+    threading.Thread(
+        target=_drain_at_end_of_input, args=(request,), name="pgflow-parent", daemon=True
+    ).start()
     options = Options(
         flows=tuple(order["flows"]),
         slots=order["slots"],

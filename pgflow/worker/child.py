@@ -128,9 +128,7 @@ def keep_running(_number: int, _frame: object) -> None:
     inherited by the programs that a handler starts."""
 
 
-def _decode(
-    run_id: str, step_slug: str, task_index: int, attempt: int, kind: Kind, input_text: str
-) -> Task:
+def _decode(run_id: str, step_slug: str, task_index: int, attempt: int, kind: Kind, input_text: str) -> Task:
     value = codec.decode(input_text)
     return Task(
         run_id=run_id,
@@ -155,4 +153,3 @@ def _die_with_the_forkserver() -> None:
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-

@@ -87,7 +87,9 @@ class Pool:
     def start(self) -> None:
         """Start the forkserver, which imports the flows, and a process for each slot."""
         pebble.CONSTS.sleep_unit = PEBBLE_SLEEP_SECONDS
-        pebble.CONSTS.term_timeout = 0  # its SIGTERM is ignored on purpose (child.keep_running): SIGKILL at once
+        pebble.CONSTS.term_timeout = (
+            0  # its SIGTERM is ignored on purpose (child.keep_running): SIGKILL at once
+        )
         preload_module.announce(self._references if self._preload else ())
         multiprocessing.set_forkserver_preload([preload_module.__name__])
         for slot in self._slots:

@@ -30,9 +30,7 @@ class PoolProcess:
     @classmethod
     def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
         """Start a process and wait until it answers. Raises whatever kept it from answering."""
-        pool = ProcessPool(
-            max_workers=1, initializer=child.initialize, initargs=(settings,), context=context
-        )
+        pool = ProcessPool(max_workers=1, initializer=child.initialize, initargs=(settings,), context=context)
         try:
             pid, main_thread = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
             pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1

@@ -56,11 +56,19 @@ def test_each_kind_of_outcome_becomes_its_verdict(core: Core, database: Database
     with collecting(database) as collector:
         for task, outcome in zip(
             claimed,
-            [Completed("{}"), Failed("raised"), TimedOut("late", 1.0), Crashed("died", -9), Released("drained")],
+            [
+                Completed("{}"),
+                Failed("raised"),
+                TimedOut("late", 1.0),
+                Crashed("died", -9),
+                Released("drained"),
+            ],
             strict=True,
         ):
             collector.put(task, outcome)
-    rows = core.rows("SELECT status, attempts_count, error_message FROM pgflow.step_tasks ORDER BY task_index")
+    rows = core.rows(
+        "SELECT status, attempts_count, error_message FROM pgflow.step_tasks ORDER BY task_index"
+    )
     assert [tuple(row.values()) for row in rows] == [
         ("completed", 1, None), ("queued", 1, "raised"), ("queued", 1, "late"), ("queued", 1, "died"),
         ("queued", 0, None),
@@ -69,7 +77,9 @@ def test_each_kind_of_outcome_becomes_its_verdict(core: Core, database: Database
 
 def test_one_refused_output_fails_alone_with_postgresqls_message(core: Core, database: Database) -> None:
     claimed = claim_map(core, database, 100)
-    core.rows("ALTER TABLE pgflow.step_tasks ADD CONSTRAINT no_poison CHECK (output IS DISTINCT FROM '\"poison\"')")
+    core.rows(
+        "ALTER TABLE pgflow.step_tasks ADD CONSTRAINT no_poison CHECK (output IS DISTINCT FROM '\"poison\"')"
+    )
     core.rows("UPDATE pgflow.flows SET opt_max_attempts = 3")
     with collecting(database) as collector:
         for task in claimed:
@@ -78,13 +88,18 @@ def test_one_refused_output_fails_alone_with_postgresqls_message(core: Core, dat
     refused = [row for row in rows if row["status"] != "completed"]
     assert [(row["task_index"], row["status"]) for row in refused] == [(13, "queued"), (77, "queued")]
     assert all(
-        row["error_message"].startswith("PostgreSQL refused the output: new row for relation") for row in refused
+        row["error_message"].startswith("PostgreSQL refused the output: new row for relation")
+        for row in refused
     )
 
 
 def test_a_refused_error_text_is_replaced_and_the_task_still_fails(core: Core, database: Database) -> None:
     claimed = claim_map(core, database, 3, max_attempts=2)
-    core.rows("ALTER TABLE pgflow.step_tasks ADD CONSTRAINT short CHECK (error_message NOT LIKE '%poison%')".replace("%", "%%"))
+    core.rows(
+        "ALTER TABLE pgflow.step_tasks ADD CONSTRAINT short CHECK (error_message NOT LIKE '%poison%')".replace(
+            "%", "%%"
+        )
+    )
     with collecting(database) as collector:
         for task in claimed:
             collector.put(task, Failed("poison" if task.task_index == 1 else "fine"))
@@ -153,7 +168,8 @@ def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answe
         collector = Collector(nowhere, Wakeup())
         collector.start()
         collector.put(
-            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1), Completed("1")
+            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1),
+            Completed("1"),
         )
         collector.abandon()
         collector.stop()

@@ -28,7 +28,10 @@ class RunningPool:
     def __init__(self, slots: int) -> None:
         self.ends: Ends = queue.SimpleQueue()
         self.pool = Pool(
-            [FLOW], "", slots, preload=True,
+            [FLOW],
+            "",
+            slots,
+            preload=True,
             on_end=lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())),
         )
         self.pool.start()
@@ -38,8 +41,15 @@ class RunningPool:
         assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
         assert self.pool.run(
             ClaimedTask(
-                flow_slug="hostile", run_id="00000000-0000-0000-0000-000000000000", step_slug=step_slug,
-                task_index=0, attempt=1, msg_id=1, kind="root", input=json.dumps(input), timeout=timeout,
+                flow_slug="hostile",
+                run_id="00000000-0000-0000-0000-000000000000",
+                step_slug=step_slug,
+                task_index=0,
+                attempt=1,
+                msg_id=1,
+                kind="root",
+                input=json.dumps(input),
+                timeout=timeout,
                 max_attempts=1,
             )
         )

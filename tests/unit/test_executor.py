@@ -107,7 +107,13 @@ CTX = build_context(task("double", input=1), None)
 
 def test_a_context_tells_which_task_it_is_for() -> None:
     ctx = build_context(task("element", task_index=3, attempt=2, kind="map"), None)
-    assert (ctx.run_id, ctx.step_slug, ctx.task_index, ctx.attempt, ctx.database) == (RUN_ID, "element", 3, 2, None)
+    assert (ctx.run_id, ctx.step_slug, ctx.task_index, ctx.attempt, ctx.database) == (
+        RUN_ID,
+        "element",
+        3,
+        2,
+        None,
+    )
 
 
 def test_the_flow_input_is_read_once_and_only_when_it_is_used() -> None:
@@ -242,7 +248,9 @@ def test_what_the_handler_raised_becomes_an_error(handler: Any, text: str) -> No
 
 def test_serialize_output_names_the_bad_value_and_its_path() -> None:
     assert serialize_output({"a": [1, None, "/"]}) == '{"a":[1,null,"/"]}'
-    with pytest.raises(OutputNotSerializableError, match=r"^Output is not JSON-serializable: .* at \$\.a\[1\]$"):
+    with pytest.raises(
+        OutputNotSerializableError, match=r"^Output is not JSON-serializable: .* at \$\.a\[1\]$"
+    ):
         serialize_output({"a": [1, float("inf")]})
 
 
