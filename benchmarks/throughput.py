@@ -64,9 +64,7 @@ def main(tasks: int, slots: int, repeat: int, database: str | None) -> None:
             click.echo(row(name, [measure(opened, flow, load, tasks, slots) for _ in range(repeat)]))
 
 
-def measure(
-    database: Database, flow: str, load: Callable[[Client, int], None], tasks: int, slots: int
-) -> Measurement:
+def measure(database: Database, flow: str, load: Callable[[Client, int], None], tasks: int, slots: int) -> Measurement:
     """Run one load with a worker of its own."""
     with Worker(database, [flow], slots=slots):
         before = transactions(database)

@@ -3,8 +3,8 @@
     pgflow run examples/hang.py:flow
 
 ``stuck`` matches a regular expression that backtracks for longer than anyone will live. After its timeout of two
-seconds its process is killed, and the run fails with the stack of where it was. Meanwhile ``busy`` counts primes, item by
-item, undisturbed in the other processes.
+seconds its process is killed, and the run fails with the stack of where it was. Meanwhile ``primes_below`` counts
+primes, item by item, undisturbed in the other process.
 """
 
 from __future__ import annotations
@@ -33,6 +33,4 @@ def limits(_input: object) -> list[int]:
 @flow.map(over=limits)
 def primes_below(limit: int) -> int:
     """How many primes there are below ``limit``, counted the slow way."""
-    return sum(
-        all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit)
-    )
+    return sum(all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit))

@@ -84,9 +84,7 @@ def report(deps: dict[str, list[dict[str, Any]]], ctx: Context) -> dict[str, Any
         "lines": sum(file["lines"] for file in measured),
         "functions": sum(file["functions"] for file in measured),
         "deepest_nesting": max((file["deepest_nesting"] for file in measured), default=0),
-        "longest_function": max(
-            relative(longest, root), key=lambda function: function["lines"], default=None
-        ),
+        "longest_function": max(relative(longest, root), key=lambda function: function["lines"], default=None),
         "most_complex": relative(by_complexity(functions), root),
         "unparsable": relative(unparsable, root),
     }
@@ -132,8 +130,7 @@ def nesting(tree: ast.AST) -> int:
     while pending:
         node, depth = pending.pop()
         deepest = max(deepest, depth)
-        for child in ast.iter_child_nodes(node):
-            pending.append((child, depth + isinstance(child, NESTING)))
+        pending += [(child, depth + isinstance(child, NESTING)) for child in ast.iter_child_nodes(node)]
     return deepest
 
 

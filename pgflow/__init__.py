@@ -9,10 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pgflow._version import VERSION as __version__
+from pgflow import _version
 from pgflow.context import Context
 from pgflow.errors import PgflowError
 from pgflow.flow import Flow, MapStep, Step
+
+__version__ = _version.VERSION
 
 if TYPE_CHECKING:
     from pgflow.client import Client

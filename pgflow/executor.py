@@ -123,9 +123,7 @@ def serialize_error(error: object) -> str:
     return _storable(text, MAX_ERROR_CHARACTERS)
 
 
-def execute(
-    flow: Flow, task: Task, database: FlowInputSource | None, *, timeout: float | None = None
-) -> Outcome:
+def execute(flow: Flow, task: Task, database: FlowInputSource | None, *, timeout: float | None = None) -> Outcome:
     """The whole life of a task, in a process of its own; never raises for what the handler did.
 
     ``timeout`` is in seconds; without one it is the step's, else the flow's, else 30.
@@ -208,14 +206,10 @@ def _storable(text: str, limit: int) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-def _run_apart(
-    work: Callable[[], Completed | Failed], timeout: float
-) -> Completed | Failed | TimedOut | Crashed:
+def _run_apart(work: Callable[[], Completed | Failed], timeout: float) -> Completed | Failed | TimedOut | Crashed:
     """``work`` in a forked process; its verdict, or the card of its death."""
     end = forked.run(lambda: _to_wire(work()), timeout)
-    evidence = card.Evidence(
-        frames=stack.handler_frames(end.frames, __file__), usage=end.usage, elapsed=end.elapsed
-    )
+    evidence = card.Evidence(frames=stack.handler_frames(end.frames, __file__), usage=end.usage, elapsed=end.elapsed)
     if end.timed_out:
         return TimedOut(card.timed_out(timeout, evidence), timeout)
     if end.answer is None:

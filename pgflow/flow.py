@@ -174,9 +174,7 @@ class Flow:
         owner = f"Step {self.slug}.{name}"
         if name in self._steps:
             raise FlowDefinitionError(message=f"{owner} is declared twice: give one of the two another slug=")
-        given = checked(
-            owner, options, STEP_OPTIONS, also=("slug", "over" if kind is MapStep else "depends_on")
-        )
+        given = checked(owner, options, STEP_OPTIONS, also=("slug", "over" if kind is MapStep else "depends_on"))
         slugs = [self._slug_of(dependency, owner, name) for dependency in dependencies]
         if repeated := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
             raise FlowDefinitionError(message=f"{owner} depends on {repeated[0]!r} twice: name it once")
@@ -296,8 +294,7 @@ def _step_slug(handler: Handler, slug: str | None, flow_slug: str) -> str:
     if fault := slug_fault(name):
         reason = f"whose name {fault}" if isinstance(name, str) else "which has no name"
         raise FlowDefinitionError(
-            message=f"A step of flow {flow_slug!r} has the handler {_name(handler)}, {reason}: "
-            "name the step with slug="
+            message=f"A step of flow {flow_slug!r} has the handler {_name(handler)}, {reason}: name the step with slug="
         )
     return str(name)
 

@@ -51,9 +51,7 @@ def whole_number(minimum: int, unit: str) -> Check:
         if isinstance(value, bool) or not isinstance(value, int):
             raise FlowDefinitionError(message=f"{name} must be a whole number of {unit}, got {value!r}")
         if not minimum <= value <= MAX_NUMBER:
-            raise FlowDefinitionError(
-                message=f"{name} must be from {minimum} to {MAX_NUMBER:,} {unit}, got {value!r}"
-            )
+            raise FlowDefinitionError(message=f"{name} must be from {minimum} to {MAX_NUMBER:,} {unit}, got {value!r}")
         return int(value)
 
     return check
@@ -62,9 +60,7 @@ def whole_number(minimum: int, unit: str) -> Check:
 def pattern(name: str, value: Any) -> dict[str, Any]:
     """A check for JSON objects, the patterns of conditions; gives a copy as JSON has it."""
     if not isinstance(value, dict):
-        raise FlowDefinitionError(
-            message=f"{name} must be a dict, which is matched with the input, got {value!r}"
-        )
+        raise FlowDefinitionError(message=f"{name} must be a dict, which is matched with the input, got {value!r}")
     try:
         text = codec.encode(value)
     except OutputNotSerializableError as error:
@@ -115,11 +111,7 @@ def checked(
     """
     for name in given:
         if name not in known:
-            raise FlowDefinitionError(
-                message=f"{owner} has no option {name!r}: {_hint(name, (*also, *known))}"
-            )
+            raise FlowDefinitionError(message=f"{owner} has no option {name!r}: {_hint(name, (*also, *known))}")
     return {
-        name: check(f"{owner}: {name}", given[name])
-        for name, check in known.items()
-        if given.get(name) is not None
+        name: check(f"{owner}: {name}", given[name]) for name, check in known.items() if given.get(name) is not None
     }

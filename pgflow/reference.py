@@ -65,9 +65,7 @@ def _importable_as(key: str, module: ModuleType) -> str | None:
         return key if spec is not None and key not in sys.builtin_module_names else None
     if key in _MAIN_MODULES and spec is not None and spec.name != "__main__":  # as under python folder/
         return str(spec.name)  # python -m package.module
-    return (
-        os.path.abspath(file) if file is not None and file.endswith(".py") and os.path.isfile(file) else None
-    )
+    return os.path.abspath(file) if file is not None and file.endswith(".py") and os.path.isfile(file) else None
 
 
 # --- importing -----------------------------------------------------------------------------------
@@ -80,11 +78,7 @@ def _split(reference: str) -> tuple[str, str]:
         where, _, name = reference.rpartition(":")
     if where.endswith(".py") or (os.sep not in where and all(where.split("."))):
         return where, name
-    hint = (
-        f"did you mean {where}.py?"
-        if os.path.isfile(f"{where}.py")
-        else "package.module:flow or path/file.py:flow"
-    )
+    hint = f"did you mean {where}.py?" if os.path.isfile(f"{where}.py") else "package.module:flow or path/file.py:flow"
     raise FlowNotFoundError(message=f"{reference!r} is no reference to a flow: {hint}")
 
 
@@ -146,9 +140,7 @@ def _remedy(where: str) -> str:
     parent, _, name = where.rpartition(".")
     if isinstance(getattr(sys.modules.get(parent), name, None), Flow):
         return f"did you mean {parent}:{name}?"
-    return (
-        f"install it, give the path of its file, or run from the folder that has it (this is {os.getcwd()})"
-    )
+    return f"install it, give the path of its file, or run from the folder that has it (this is {os.getcwd()})"
 
 
 # --- what went wrong -----------------------------------------------------------------------------
@@ -212,9 +204,7 @@ def _flow_in(module: ModuleType, name: str, where: str, reference: str) -> Flow:
         fault = "is not there" if found is _MISSING else f"is of type {type(found).__name__}, not a Flow"
         raise FlowNotFoundError(message=f"{where}:{name} {fault}: {remedy}")
     if not flows:
-        raise FlowNotFoundError(
-            message=f'There is no flow in {where}: assign one to a variable, flow = Flow("slug")'
-        )
+        raise FlowNotFoundError(message=f'There is no flow in {where}: assign one to a variable, flow = Flow("slug")')
     if len({id(flow) for flow in flows.values()}) > 1:
         raise FlowNotFoundError(message=f"There are several flows in {where}: name one, {listed}")
     return next(iter(flows.values()))

@@ -12,7 +12,7 @@ from pgflow.cli.options import allow_data_loss_option, database_option
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL instead; no database is needed.")
 @database_option
 @allow_data_loss_option
-def compile(flow: str, as_sql: bool, database: str | None, allow_data_loss: bool) -> None:  # noqa: A001
+def compile(flow: str, as_sql: bool, database: str | None, allow_data_loss: bool) -> None:
     """Define FLOW in the database, or verify that it is defined as in the code."""
     from pgflow.reference import load_flow
 

@@ -37,9 +37,7 @@ _MARKS = {
 _STATES = {"created": "waiting", "started": "running", "completed": "done"}
 
 
-def watch(
-    client: Client, worker: Worker, run_id: str, lines: RelayedLines, interrupts: Interrupts
-) -> Run | None:
+def watch(client: Client, worker: Worker, run_id: str, lines: RelayedLines, interrupts: Interrupts) -> Run | None:
     """Show the run's progress until it has ended, and return it; None when the user interrupts.
 
     Raises WorkerStartError when the worker ends before the run does.
@@ -57,9 +55,7 @@ def watch(
                 if run is not None:
                     return run
                 if not worker.is_running:
-                    raise WorkerStartError(
-                        message=f"The worker ended before run {run_id} did; its log says why"
-                    )
+                    raise WorkerStartError(message=f"The worker ended before run {run_id} did; its log says why")
                 time.sleep(interval)
                 interval = min(interval * 1.3, LONGEST_LOOK_SECONDS)
             return None

@@ -34,9 +34,7 @@ def worker(
     )
 
     log_to_stderr(logging.INFO)
-    options = Options(
-        flows=flows, slots=slots or available_cores(), preload=preload, allow_data_loss=allow_data_loss
-    )
+    options = Options(flows=flows, slots=slots or available_cores(), preload=preload, allow_data_loss=allow_data_loss)
     request = StopRequest()
 
     def on_ready(flow_slugs: list[str]) -> None:

@@ -62,7 +62,5 @@ def _parse(conninfo: str) -> dict[str, str]:
 
 def _environment() -> dict[str, str]:
     return {
-        option.keyword.decode(): option.val.decode()
-        for option in pq.Conninfo.get_defaults()
-        if option.val is not None
+        option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val is not None
     }

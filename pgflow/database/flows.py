@@ -17,9 +17,7 @@ class Compilation:
     differences: tuple[str, ...]
 
 
-def compile_flow(
-    database: Database, flow_slug: str, shape_json: str, *, allow_data_loss: bool = False
-) -> Compilation:
+def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_data_loss: bool = False) -> Compilation:
     """Define the flow as its shape says, or verify that it is defined so.
 
     With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing is

@@ -49,9 +49,7 @@ def start_flow(database: Database, flow_slug: str, input_json: str) -> str:
     try:
         row = database.fetch_one("start_flow", {"flow_slug": flow_slug, "input": input_json})
     except psycopg.errors.ForeignKeyViolation:
-        raise RunNotStartedError(
-            reason=f"there is no flow {flow_slug}; define it with `pgflow compile`"
-        ) from None
+        raise RunNotStartedError(reason=f"there is no flow {flow_slug}; define it with `pgflow compile`") from None
     except (psycopg.errors.RaiseException, psycopg.DataError) as error:
         raise RunNotStartedError(reason=error.diag.message_primary or str(error)) from None
     assert row is not None

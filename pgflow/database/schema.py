@@ -260,9 +260,7 @@ def _function_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
 
 
 def _table_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
-    installed = _value(
-        connection, "SELECT table_definitions FROM pgflow.schema_versions ORDER BY version DESC LIMIT 1"
-    )
+    installed = _value(connection, "SELECT table_definitions FROM pgflow.schema_versions ORDER BY version DESC LIMIT 1")
     present = _value(connection, "SELECT pgflow._table_definitions()")
     for name, definition in sorted(installed.items()):
         if name not in present:

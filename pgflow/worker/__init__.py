@@ -112,9 +112,7 @@ class Worker:
         process.communicate()
         self._close_database()
         if failure is None:
-            raise WorkerStartError(
-                message=f"The dispatcher ended while starting, exit code {process.returncode}"
-            )
+            raise WorkerStartError(message=f"The dispatcher ended while starting, exit code {process.returncode}")
         raise getattr(errors, failure["error"])(**failure["values"])
 
     @property

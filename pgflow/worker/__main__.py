@@ -1,7 +1,8 @@
 """``python -m pgflow.worker``: the dispatcher process of ``Worker.start``.
 
 The first line of standard input is the order, as JSON. The answer, one line on standard output, is
-``{"ready": [flow slugs]}`` or the error that kept it from serving. The end of standard input means that the parent is gone: drain.
+``{"ready": [flow slugs]}`` or the error that kept it from serving. The end of standard input means that the parent
+is gone: drain.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     answers = _take_stdout()
     request = StopRequest()
-    threading.Thread(
-        target=_drain_at_end_of_input, args=(request,), name="pgflow-parent", daemon=True
-    ).start()
+    threading.Thread(target=_drain_at_end_of_input, args=(request,), name="pgflow-parent", daemon=True).start()
     options = Options(
         flows=tuple(order["flows"]),
         slots=order["slots"],

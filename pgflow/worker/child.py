@@ -67,7 +67,7 @@ threads_lost: list[str] = []
 
 def initialize(settings: Settings) -> None:
     """Prepare this process: its own group, no outliving of the dispatcher, stack dumps, quiet signals."""
-    global _process  # noqa: PLW0603 - one process, one state
+    global _process
     os.setpgid(0, 0)
     _die_with_the_forkserver()
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -21,9 +21,7 @@ class Leases:
     A heartbeat that fails is logged; the next one is on time.
     """
 
-    def __init__(
-        self, database: Database, worker_ids: Sequence[str], on_deprecated: Callable[[], None]
-    ) -> None:
+    def __init__(self, database: Database, worker_ids: Sequence[str], on_deprecated: Callable[[], None]) -> None:
         self._database = database
         self._worker_ids = list(worker_ids)
         self._on_deprecated = on_deprecated

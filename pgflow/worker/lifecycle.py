@@ -88,16 +88,15 @@ def serve(
     delivered or handed back.
 
     Installs the schema where there is none, and compiles the flows. Raises WorkerStartError, the errors of the
-    flows' import, FlowShapeMismatchError or DatabaseError before ``on_ready`` is called with the flows' slugs, none afterwards.
+    flows' import, FlowShapeMismatchError or DatabaseError before ``on_ready`` is called with the flows' slugs, none
+    afterwards.
     """
     _hide_main()
     with database.connection() as connection:
         schema.ensure(connection)
     wakeup = Wakeup()
     collector = Collector(database, wakeup)
-    pool = Pool(
-        options.flows, database.conninfo, options.slots, preload=options.preload, on_end=collector.put
-    )
+    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload, on_end=collector.put)
     pool.start()
     try:
         flows = _learn_flows(pool)
@@ -142,9 +141,7 @@ def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data
         require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss)
 
 
-def _drain(
-    dispatcher: Dispatcher, pool: Pool, collector: Collector, leases: Leases, request: StopRequest
-) -> None:
+def _drain(dispatcher: Dispatcher, pool: Pool, collector: Collector, leases: Leases, request: StopRequest) -> None:
     """Stop claiming, let what runs finish or meet its deadline, deliver; at once on a second request."""
     logger.info("draining: no new tasks, waiting for those that run")
     dispatcher.stop()

@@ -70,9 +70,7 @@ class Pool:
         self._held = 0
         self._start_failure: Exception | None = None
         context = multiprocessing.get_context("forkserver")
-        self._slots = [
-            Slot(self._settings(number, conninfo), context, listener=self) for number in range(1, slots + 1)
-        ]
+        self._slots = [Slot(self._settings(number, conninfo), context, listener=self) for number in range(1, slots + 1)]
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._loop, name="pgflow-watch", daemon=True)
 
@@ -87,9 +85,7 @@ class Pool:
     def start(self) -> None:
         """Start the forkserver, which imports the flows, and a process for each slot."""
         pebble.CONSTS.sleep_unit = PEBBLE_SLEEP_SECONDS
-        pebble.CONSTS.term_timeout = (
-            0  # its SIGTERM is ignored on purpose (child.keep_running): SIGKILL at once
-        )
+        pebble.CONSTS.term_timeout = 0  # its SIGTERM is ignored on purpose (child.keep_running): SIGKILL at once
         preload_module.announce(self._references if self._preload else ())
         multiprocessing.set_forkserver_preload([preload_module.__name__])
         for slot in self._slots:

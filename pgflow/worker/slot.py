@@ -115,7 +115,7 @@ class Slot:
             try:
                 self._logbook.end()
                 process = PoolProcess.start(self._settings, self._context)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on trying
                 failures += 1
                 self._listener.slot_failed(self, failures, error)
                 continue

@@ -10,7 +10,7 @@ import pytest
 
 from pgflow.database import Database, tasks, workers
 from pgflow.database.tasks import ClaimedTask
-from pgflow.outcome import Completed, Crashed, Failed, Released, TimedOut
+from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
 from pgflow.worker import collector as collector_module
 from pgflow.worker.collector import Collector
 from pgflow.worker.wakeup import Wakeup
@@ -53,33 +53,29 @@ def claim_map(core: Core, database: Database, elements: int, max_attempts: int =
 
 def test_each_kind_of_outcome_becomes_its_verdict(core: Core, database: Database) -> None:
     claimed = claim_map(core, database, 5, max_attempts=2)
+    outcomes: list[Outcome] = [
+        Completed("{}"),
+        Failed("raised"),
+        TimedOut("late", 1.0),
+        Crashed("died", -9),
+        Released("drained"),
+    ]
     with collecting(database) as collector:
-        for task, outcome in zip(
-            claimed,
-            [
-                Completed("{}"),
-                Failed("raised"),
-                TimedOut("late", 1.0),
-                Crashed("died", -9),
-                Released("drained"),
-            ],
-            strict=True,
-        ):
+        for task, outcome in zip(claimed, outcomes, strict=True):
             collector.put(task, outcome)
-    rows = core.rows(
-        "SELECT status, attempts_count, error_message FROM pgflow.step_tasks ORDER BY task_index"
-    )
+    rows = core.rows("SELECT status, attempts_count, error_message FROM pgflow.step_tasks ORDER BY task_index")
     assert [tuple(row.values()) for row in rows] == [
-        ("completed", 1, None), ("queued", 1, "raised"), ("queued", 1, "late"), ("queued", 1, "died"),
+        ("completed", 1, None),
+        ("queued", 1, "raised"),
+        ("queued", 1, "late"),
+        ("queued", 1, "died"),
         ("queued", 0, None),
-    ]  # fmt: skip
+    ]
 
 
 def test_one_refused_output_fails_alone_with_postgresqls_message(core: Core, database: Database) -> None:
     claimed = claim_map(core, database, 100)
-    core.rows(
-        "ALTER TABLE pgflow.step_tasks ADD CONSTRAINT no_poison CHECK (output IS DISTINCT FROM '\"poison\"')"
-    )
+    core.rows("ALTER TABLE pgflow.step_tasks ADD CONSTRAINT no_poison CHECK (output IS DISTINCT FROM '\"poison\"')")
     core.rows("UPDATE pgflow.flows SET opt_max_attempts = 3")
     with collecting(database) as collector:
         for task in claimed:
@@ -88,8 +84,7 @@ def test_one_refused_output_fails_alone_with_postgresqls_message(core: Core, dat
     refused = [row for row in rows if row["status"] != "completed"]
     assert [(row["task_index"], row["status"]) for row in refused] == [(13, "queued"), (77, "queued")]
     assert all(
-        row["error_message"].startswith("PostgreSQL refused the output: new row for relation")
-        for row in refused
+        row["error_message"].startswith("PostgreSQL refused the output: new row for relation") for row in refused
     )
 
 

@@ -167,9 +167,7 @@ def test_compile_says_what_it_did_or_prints_the_sql(pgflow: Pgflow, database_url
     assert pgflow("compile", FALSY).stdout == "falsy: verified\n"
 
 
-def test_an_edited_flow_is_refused_with_the_differences_and_both_remedies(
-    pgflow: Pgflow, tmp_path: Path
-) -> None:
+def test_an_edited_flow_is_refused_with_the_differences_and_both_remedies(pgflow: Pgflow, tmp_path: Path) -> None:
     module = tmp_path / "edited.py"
     text = "from pgflow import Flow\nflow = Flow('edited')\n@flow.step\ndef {}(input): return 1\n"
     module.write_text(text.format("first"))
@@ -250,9 +248,7 @@ def test_a_schema_newer_than_the_code_is_refused(pgflow: Pgflow, database_url: s
 
 def test_a_closed_pipe_is_quiet(database_url: str) -> None:
     command = f"{sys.executable} -m pgflow schema sql | head -1"
-    result = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, env=environment(None), check=False
-    )
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(None), check=False)
     assert (result.stdout, result.stderr) == ("BEGIN;\n", "")
 
 

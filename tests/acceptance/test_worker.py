@@ -205,9 +205,7 @@ def test_stop_kills_and_hands_back_after_its_timeout(
     assert (task["status"], task["attempts_count"]) == ("queued", 0)
 
 
-def test_kill_9_of_the_dispatcher_ends_its_pool_processes(
-    start_worker: Callable[..., Worker], runs: Runs
-) -> None:
+def test_kill_9_of_the_dispatcher_ends_its_pool_processes(start_worker: Callable[..., Worker], runs: Runs) -> None:
     worker = start_worker(HOSTILE)
     runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
     hung = run_hostile(runs, "hang_blocking_all_signals")

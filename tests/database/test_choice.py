@@ -66,9 +66,7 @@ def test_without_a_database_and_without_the_embedded_server_both_remedies_are_na
         "except DatabaseNotConfiguredError as error: print(error)\n"
     )
 
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
-    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
 
     assert "--database URL" in result.stdout
     assert "PGFLOW_DATABASE_URL" in result.stdout
@@ -83,8 +81,6 @@ def test_a_named_database_needs_no_embedded_server() -> None:
         "print('pgflow.database.embedded' in sys.modules)\n"
     )
 
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
-    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
 
     assert result.stdout == "False\n"

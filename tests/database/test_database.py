@@ -105,9 +105,7 @@ def test_a_closed_port_is_reported_fast_in_one_line_without_the_password(
     with Database(CLOSED_PORT) as database, pytest.raises(DatabaseUnreachableError) as caught:
         database.fetch_all("flow_input", {"run_id": RUN_ID})
 
-    assert str(caught.value) == (
-        "Cannot connect to the database shop at 127.0.0.1:1 as anna: Connection refused"
-    )
+    assert str(caught.value) == ("Cannot connect to the database shop at 127.0.0.1:1 as anna: Connection refused")
     assert time.monotonic() - begun < 3
     assert capfd.readouterr() == ("", "")
     assert "secret" not in "".join(traceback.format_exception(caught.value))
@@ -203,9 +201,7 @@ def test_a_connection_lost_in_a_block_is_reported_and_replaced(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_connection_lost_while_idle_is_replaced_unnoticed(
-    database: Database, empty_database_url: str
-) -> None:
+def test_a_connection_lost_while_idle_is_replaced_unnoticed(database: Database, empty_database_url: str) -> None:
     lost = backend_pid(database)
     terminate(empty_database_url, lost)
 
@@ -238,9 +234,7 @@ def test_a_thread_waits_for_a_connection_in_use(empty_database_url: str) -> None
         assert not waiter.is_alive()
 
 
-def test_waiting_for_a_connection_in_use_has_an_end(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_a_connection_in_use_has_an_end(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT_SECONDS", 0.3)
     with (
         Database(empty_database_url, max_connections=1) as database,

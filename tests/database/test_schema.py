@@ -71,9 +71,7 @@ def test_a_newer_schema_is_refused(database_url: str) -> None:
     with connect(database_url) as connection:
         connection.execute("INSERT INTO pgflow.schema_versions VALUES (99, now(), 'the future', '{}')")
         for function in (schema.install, schema.ensure, schema.verify):
-            with pytest.raises(
-                SchemaTooNewError, match=r"version 99, this pgflow knows up to 1: upgrade pgflow-py"
-            ):
+            with pytest.raises(SchemaTooNewError, match=r"version 99, this pgflow knows up to 1: upgrade pgflow-py"):
                 function(connection)
 
 
@@ -104,8 +102,7 @@ def test_verify_names_what_is_missing_or_changed(database_url: str) -> None:
             (
                 "function pgflow.is_local differs from version 1",
                 "function pgflow.release_tasks is missing",
-                "column pgflow.runs.remaining_steps differs: "
-                "integer NOT NULL 1 instead of integer NOT NULL 0",
+                "column pgflow.runs.remaining_steps differs: integer NOT NULL 1 instead of integer NOT NULL 0",
                 "constraint pgflow.runs.completed_at_or_failed_at is missing",
                 "index pgflow.idx_runs_status is missing",
                 "pgmq is missing",
@@ -119,9 +116,7 @@ def test_a_role_that_may_not_install_is_told_who_may(empty_database_url: str) ->
         connection.execute("DROP ROLE IF EXISTS nobody_much")
         connection.execute("CREATE ROLE nobody_much")
         connection.execute("SET ROLE nobody_much")
-        with pytest.raises(
-            SchemaError, match=r"may not install pgflow .*run the output of `pgflow schema sql`"
-        ):
+        with pytest.raises(SchemaError, match=r"may not install pgflow .*run the output of `pgflow schema sql`"):
             schema.install(connection)
         connection.execute("RESET ROLE")
         connection.execute("DROP ROLE nobody_much")
@@ -151,12 +146,8 @@ def test_the_catalogue_is_the_contracts(core: Core) -> None:
         return line.split("|")[1].partition("(")[0] if line.startswith("function|") else ""
 
     missing = {line for line in contract - ours if function(line) not in LEFT_OUT}
-    additional = {
-        line for line in ours - contract if function(line) not in OURS and "schema_versions" not in line
-    }
-    assert {line.partition("|CHECK")[0] for line in missing | additional} == {
-        "constraint|step_tasks|valid_status"
-    }
+    additional = {line for line in ours - contract if function(line) not in OURS and "schema_versions" not in line}
+    assert {line.partition("|CHECK")[0] for line in missing | additional} == {"constraint|step_tasks|valid_status"}
     assert {function(line) for line in ours} >= OURS
     assert not {function(line) for line in ours} & LEFT_OUT
 

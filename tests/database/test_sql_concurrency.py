@@ -57,14 +57,10 @@ def test_of_complete_and_fail_at_once_the_first_counts(core: Core, other: Core, 
     run_id = core.start("f", 1)
     (task,) = core.claim("f")
     if fails_first:
-        verdicts = while_waiting_for(
-            core, lambda: core.fail([task], ["x"]), lambda: other.complete([task], [1])
-        )
+        verdicts = while_waiting_for(core, lambda: core.fail([task], ["x"]), lambda: other.complete([task], [1]))
         assert verdicts == (["failed"], ["over"])
     else:
-        verdicts = while_waiting_for(
-            core, lambda: core.complete([task], [1]), lambda: other.fail([task], ["x"])
-        )
+        verdicts = while_waiting_for(core, lambda: core.complete([task], [1]), lambda: other.fail([task], ["x"]))
         assert verdicts == (["completed"], ["over"])
     assert core.run(run_id)["status"] == ("failed" if fails_first else "completed")
 
@@ -98,9 +94,7 @@ def test_a_requeue_while_a_completion_waits_makes_it_stale(core: Core, other: Co
     core.flow("f", "a", max_attempts=3)
     run_id = core.start("f", 1)
     (task,) = core.claim("f")
-    core.rows(
-        "UPDATE pgflow.step_tasks SET started_at = now() - interval '2 h', queued_at = now() - interval '2 h'"
-    )
+    core.rows("UPDATE pgflow.step_tasks SET started_at = now() - interval '2 h', queued_at = now() - interval '2 h'")
     verdicts = while_waiting_for(
         core,
         lambda: core.value("SELECT pgflow.requeue_stalled_tasks()"),
@@ -206,9 +200,7 @@ def test_overlapping_batches_from_many_connections_neither_deadlock_nor_miscount
         statuses = core.statuses(run_id)
         skipped += statuses["fragile"] == "skipped"
         assert statuses["fragile"] == statuses["behind"]
-        assert core.run(run_id)["output"] == {"o": 0} | (
-            {} if statuses["behind"] == "skipped" else {"behind": 0}
-        )
+        assert core.run(run_id)["output"] == {"o": 0} | ({} if statuses["behind"] == "skipped" else {"behind": 0})
         assert core.state(run_id, "n")["output"] == list(range(HAMMER_ELEMENTS))
     counts = {
         row["status"]: row["count"]

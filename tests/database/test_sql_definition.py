@@ -156,8 +156,7 @@ def test_options_are_no_difference(core: Core) -> None:
 def test_on_a_developers_supabase_an_edited_flow_is_recompiled(core: Core) -> None:
     compile_shape(core, TWO_STEPS)
     core.rows(
-        "SELECT set_config('app.settings.jwt_secret', "
-        "'super-secret-jwt-token-with-at-least-32-characters-long', false)"
+        "SELECT set_config('app.settings.jwt_secret', 'super-secret-jwt-token-with-at-least-32-characters-long', false)"
     )
     assert compile_shape(core, shape({"slug": "z"}))["status"] == "recompiled"
 

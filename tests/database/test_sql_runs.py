@@ -89,9 +89,7 @@ def test_chains_of_maps_without_elements_have_a_limit(core: Core, maps: int, wor
     if works:
         assert core.run(core.start("f", []))["status"] == "completed"
     else:
-        with pytest.raises(
-            psycopg.errors.RaiseException, match="Cascade loop exceeded safety limit of 50 iterations"
-        ):
+        with pytest.raises(psycopg.errors.RaiseException, match="Cascade loop exceeded safety limit of 50 iterations"):
             core.start("f", [])
 
 
@@ -315,9 +313,7 @@ def test_a_start_delay_is_the_messages_first_invisibility(core: Core) -> None:
 
 def test_set_vt_batch_refuses_arrays_of_different_lengths(core: Core) -> None:
     core.flow("f")
-    with pytest.raises(
-        psycopg.errors.RaiseException, match=r"msg_ids length \(2\) must equal vt_offsets length \(1\)"
-    ):
+    with pytest.raises(psycopg.errors.RaiseException, match=r"msg_ids length \(2\) must equal vt_offsets length \(1\)"):
         core.rows("SELECT pgflow.set_vt_batch('f', '{1,2}', '{1}')")
     with pytest.raises(psycopg.errors.UndefinedTable, match=r'relation "pgmq\.q_nowhere" does not exist'):
         core.rows("SELECT pgflow.set_vt_batch('nowhere', '{1}', '{1}')")

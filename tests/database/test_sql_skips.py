@@ -9,9 +9,7 @@ from tests.support.sql import Core
 
 
 def statuses_of_tasks(core: Core, run_id: object) -> list[str]:
-    rows = core.rows(
-        "SELECT status FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id
-    )
+    rows = core.rows("SELECT status FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id)
     return [row["status"] for row in rows]
 
 
@@ -78,9 +76,7 @@ def test_a_skipped_step_is_counted_once_however_many_of_its_tasks_fail(core: Cor
     core.step("f", "m*", when_exhausted="skip")
     run_id = core.start("f", [1, 2, 3])
     tasks = core.claim("f")
-    assert (
-        core.fail([t for t in tasks if t.step_slug == "m" and t.task_index < 2], ["x", "y"]) == ["failed"] * 2
-    )
+    assert core.fail([t for t in tasks if t.step_slug == "m" and t.task_index < 2], ["x", "y"]) == ["failed"] * 2
     assert (core.run(run_id)["remaining_steps"], core.state(run_id, "m")["error_message"]) == (1, "x")
     assert core.fail([t for t in tasks if t.step_slug == "m" and t.task_index == 2], ["z"]) == ["over"]
     assert core.complete([t for t in tasks if t.step_slug == "m" and t.task_index == 2], [1]) == ["over"]

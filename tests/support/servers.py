@@ -62,9 +62,7 @@ class Server:
         self.binaries = self._reachable(binaries)
         self.settings = UNSAFE_AND_FAST | settings
         self._own(self.folder)
-        self._run(
-            "initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-locale"
-        )
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-locale")
         self.start()
 
     @property

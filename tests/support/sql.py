@@ -35,9 +35,7 @@ class Core:
     def __init__(self, url: str) -> None:
         self.url = url
         # A test that waits for a lock for ever shall fail by itself.
-        self.connection = psycopg.connect(
-            url, autocommit=True, row_factory=dict_row, options="-c lock_timeout=20s"
-        )
+        self.connection = psycopg.connect(url, autocommit=True, row_factory=dict_row, options="-c lock_timeout=20s")
         self.worker_id = uuid4()
 
     def rows(self, statement: str, *parameters: object) -> list[Row]:
@@ -82,11 +80,7 @@ class Core:
     def start(self, flow_slug: str, input: object) -> UUID:
         """Start a run."""
         return UUID(
-            str(
-                self.row("SELECT run_id FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input))[
-                    "run_id"
-                ]
-            )
+            str(self.row("SELECT run_id FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input))["run_id"])
         )
 
     def register_worker(self) -> None:
@@ -119,8 +113,7 @@ class Core:
     def release(self, tasks: Sequence[Claimed]) -> list[str]:
         """Release a batch; the verdicts."""
         rows = self.rows(
-            "SELECT verdict FROM pgflow.release_tasks(%s::uuid[], %s::text[], %s::int[], %s::int[]) "
-            "ORDER BY ordinal",
+            "SELECT verdict FROM pgflow.release_tasks(%s::uuid[], %s::text[], %s::int[], %s::int[]) ORDER BY ordinal",
             *_keys(tasks),
             [task.attempt for task in tasks],
         )
@@ -141,9 +134,7 @@ class Core:
 
     def state(self, run_id: UUID, step_slug: str) -> Row:
         """A step state's row."""
-        return self.row(
-            "SELECT * FROM pgflow.step_states WHERE run_id = %s AND step_slug = %s", run_id, step_slug
-        )
+        return self.row("SELECT * FROM pgflow.step_states WHERE run_id = %s AND step_slug = %s", run_id, step_slug)
 
     def statuses(self, run_id: UUID) -> dict[str, str]:
         """The status of every step of a run."""
@@ -152,9 +143,7 @@ class Core:
 
     def tasks(self, run_id: UUID) -> list[Row]:
         """A run's task rows, by step and index."""
-        return self.rows(
-            "SELECT * FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id
-        )
+        return self.rows("SELECT * FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id)
 
     def queue(self, flow_slug: str) -> list[Row]:
         """The messages of a flow's queue, with the seconds until each is visible."""

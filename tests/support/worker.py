@@ -31,9 +31,7 @@ class Runs:
 
     def start(self, flow_slug: str, input: object) -> str:
         """Start a run; its id."""
-        (run,) = self.query(
-            "SELECT run_id::text FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input)
-        )
+        (run,) = self.query("SELECT run_id::text FROM pgflow.start_flow(%s, %s::jsonb)", flow_slug, json.dumps(input))
         return str(run["run_id"])
 
     def status(self, run_id: str) -> str:
@@ -43,9 +41,7 @@ class Runs:
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
         """The run's tasks, by step and index."""
-        return self.query(
-            "SELECT * FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id
-        )
+        return self.query("SELECT * FROM pgflow.step_tasks WHERE run_id = %s ORDER BY step_slug, task_index", run_id)
 
     def finish(self, run_id: str) -> dict[str, Any]:
         """The run's row, once it is no longer started."""

@@ -212,9 +212,7 @@ PLACES: dict[str, tuple[Callable[[Any], Any], str]] = {
 def test_what_json_or_jsonb_cannot_hold_is_refused_with_its_place(name: str, place: str) -> None:
     part, reason = REFUSED_PARTS[name]
     put, path = PLACES[place]
-    with pytest.raises(
-        OutputNotSerializableError, match=f"^Output is not JSON-serializable: .*{reason}"
-    ) as raised:
+    with pytest.raises(OutputNotSerializableError, match=f"^Output is not JSON-serializable: .*{reason}") as raised:
         codec.encode(put(part))
     assert raised.value.values["path"] == path
     assert str(raised.value).endswith(f" at {path}")
@@ -228,9 +226,7 @@ def test_the_first_fault_in_reading_order_is_named() -> None:
 
 @pytest.mark.parametrize("value", [circular_list(), circular_dict(), nested(1001), nested(100_000)])
 def test_nesting_beyond_a_thousand_levels_is_refused(value: Any) -> None:
-    with pytest.raises(
-        OutputNotSerializableError, match=r"nested deeper than 1,000 levels, or in a circle"
-    ) as raised:
+    with pytest.raises(OutputNotSerializableError, match=r"nested deeper than 1,000 levels, or in a circle") as raised:
         codec.encode(value)
     assert len(str(raised.value)) < 400
 
@@ -248,9 +244,7 @@ def test_the_text_may_have_exactly_the_bytes_of_the_limit(value: Any) -> None:
     size = len(codec.encode(value).encode())
     assert size == 10
     codec.encode(value, max_bytes=size)
-    with pytest.raises(
-        OutputNotSerializableError, match=r"larger than 9 bytes \(store it elsewhere.* at \$$"
-    ):
+    with pytest.raises(OutputNotSerializableError, match=r"larger than 9 bytes \(store it elsewhere.* at \$$"):
         codec.encode(value, max_bytes=size - 1)
 
 
@@ -359,13 +353,7 @@ def jsonb(server: servers.Server) -> Iterator[Jsonb]:
 
 
 ANYTHING = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters())
-    | st.binary()
-    | st.decimals(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary() | st.decimals(),
     lambda inner: (
         st.lists(inner)
         | st.tuples(inner, inner)

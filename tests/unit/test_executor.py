@@ -248,9 +248,7 @@ def test_what_the_handler_raised_becomes_an_error(handler: Any, text: str) -> No
 
 def test_serialize_output_names_the_bad_value_and_its_path() -> None:
     assert serialize_output({"a": [1, None, "/"]}) == '{"a":[1,null,"/"]}'
-    with pytest.raises(
-        OutputNotSerializableError, match=r"^Output is not JSON-serializable: .* at \$\.a\[1\]$"
-    ):
+    with pytest.raises(OutputNotSerializableError, match=r"^Output is not JSON-serializable: .* at \$\.a\[1\]$"):
         serialize_output({"a": [1, float("inf")]})
 
 

@@ -285,14 +285,10 @@ class YieldingCallback:
         yield input
 
 
-@pytest.mark.parametrize(
-    "handler", [generator, async_generator, functools.partial(generator), YieldingCallback()]
-)
+@pytest.mark.parametrize("handler", [generator, async_generator, functools.partial(generator), YieldingCallback()])
 def test_a_generator_is_refused_as_a_handler(handler: Any) -> None:
     message = refusal(lambda flow: flow.step(slug="a")(handler))
-    assert re.fullmatch(
-        r"Handler .+ of flow 'orders' is a generator: return a list instead of yielding", message
-    )
+    assert re.fullmatch(r"Handler .+ of flow 'orders' is a generator: return a list instead of yielding", message)
 
 
 @pytest.mark.parametrize(

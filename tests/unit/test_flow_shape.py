@@ -20,9 +20,7 @@ ODD_TEXTS = ["it's", "\\", "\\'; --", "$$", "é\U0001f600", 'a"b', "{}", "E'\\n'
 def full_flow() -> Flow:
     flow = Flow("Orders_1", timeout=30, max_attempts=0)
     flow.step(slug="first")(lambda input: None)
-    flow.map(slug="each", over="first", start_delay=2, timeout=9, base_delay=0, max_attempts=1)(
-        lambda x: None
-    )
+    flow.map(slug="each", over="first", start_delay=2, timeout=9, base_delay=0, max_attempts=1)(lambda x: None)
     flow.step(
         slug="last",
         depends_on=["each", "first"],
@@ -100,9 +98,7 @@ def test_the_sql_defines_what_the_shape_defines(connection: psycopg.Connection[d
     by_sql = connection.execute(DEFINITION).fetchall()
     connection.execute("SELECT pgflow.delete_flow_and_data(%s)", [flow.slug])
 
-    connection.execute(
-        "SELECT pgflow._create_flow_from_shape(%s, %s::jsonb)", [flow.slug, codec.encode(flow.shape())]
-    )
+    connection.execute("SELECT pgflow._create_flow_from_shape(%s, %s::jsonb)", [flow.slug, codec.encode(flow.shape())])
     assert connection.execute(DEFINITION).fetchall() == by_sql
     assert by_sql[0]["steps"][2]["required_input_pattern"] == {text: [text, 1.5, None] for text in ODD_TEXTS}
 
@@ -154,8 +150,6 @@ def is_declared(slug: str) -> bool:
 
 
 @pytest.mark.parametrize("slug", ["a" * 47, "_", "Orders"])
-def test_every_flow_slug_that_passes_can_be_created(
-    connection: psycopg.Connection[dict[str, Any]], slug: str
-) -> None:
+def test_every_flow_slug_that_passes_can_be_created(connection: psycopg.Connection[dict[str, Any]], slug: str) -> None:
     connection.execute(Flow(slug).sql().encode())
     assert connection.execute("SELECT flow_slug FROM pgflow.flows").fetchall() == [{"flow_slug": slug}]

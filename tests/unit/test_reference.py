@@ -85,9 +85,7 @@ def test_a_file_may_have_an_odd_name(folder: Path, name: str) -> None:
 def test_a_files_siblings_can_be_imported_also_later_and_elsewhere(folder: Path) -> None:
     write(folder / "flows/helper_of_orders.py", "value = 5\n")
     write(folder / "flows/late_helper_of_orders.py", "value = 6\n")
-    lines = (
-        "import helper_of_orders\n@flow.step\ndef late(input):\n    import late_helper_of_orders as late\n"
-    )
+    lines = "import helper_of_orders\n@flow.step\ndef late(input):\n    import late_helper_of_orders as late\n"
     write(folder / "flows/orders.py", f"{FLOW}{lines}    return late.value\n")
     load_flow("flows/orders.py:flow")
     assert sys.path[0] == str(folder / "flows")
@@ -247,9 +245,7 @@ def test_a_relative_import_of_a_file_is_told_the_remedy(folder: Path) -> None:
 def test_an_error_in_a_package_is_not_taken_for_a_missing_module(folder: Path) -> None:
     write(folder / "shop_d/__init__.py", "import nowhere_at_all")
     write(folder / "shop_d/flows.py")
-    with pytest.raises(
-        FlowImportError, match=r"No module named 'nowhere_at_all' \(.*/shop_d/__init__.py:1\)$"
-    ):
+    with pytest.raises(FlowImportError, match=r"No module named 'nowhere_at_all' \(.*/shop_d/__init__.py:1\)$"):
         load_flow("shop_d.flows:flow")
 
 
@@ -301,15 +297,11 @@ def test_the_module_with_the_handlers_is_preferred_to_one_that_imports_the_flow(
     assert reference_of(load_flow("shop_f:flow")) == "shop_f.flows:flow"
 
 
-SCRIPT = (
-    FLOW + "from pgflow.reference import reference_of\nif __name__ == '__main__': print(reference_of(flow))\n"
-)
+SCRIPT = FLOW + "from pgflow.reference import reference_of\nif __name__ == '__main__': print(reference_of(flow))\n"
 
 
 def python(*arguments: str, typed: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], input=typed, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, *arguments], input=typed, capture_output=True, text=True, timeout=60)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
@@ -341,8 +333,7 @@ def test_a_flow_that_is_no_modules_variable_is_refused_with_the_remedy() -> None
         with pytest.raises(FlowDefinitionError, match="cannot be found again by another process") as raised:
             reference_of(flow)
         assert str(raised.value).endswith(
-            "assign it to a variable of a module and pass its reference, "
-            '"package.module:flow" or "path/file.py:flow"'
+            'assign it to a variable of a module and pass its reference, "package.module:flow" or "path/file.py:flow"'
         )
 
 

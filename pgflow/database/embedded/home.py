@@ -28,9 +28,7 @@ def prepare() -> Layout:
         _make(folder, 0o711 if shared else 0o700)
     _make(layout.socket_folder, 0o700)
     if layout.folder.stat().st_uid != os.geteuid():
-        raise EmbeddedServerError(
-            message=f"{layout.folder} belongs to another user; set PGFLOW_HOME to your own"
-        )
+        raise EmbeddedServerError(message=f"{layout.folder} belongs to another user; set PGFLOW_HOME to your own")
     return layout
 
 

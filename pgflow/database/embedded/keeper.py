@@ -116,9 +116,7 @@ class Server:
         except FileNotFoundError:
             return False
         self.was_ready = (
-            len(lines) > _STATUS_LINE
-            and lines[0] == str(self._process.pid)
-            and lines[_STATUS_LINE].startswith("ready")
+            len(lines) > _STATUS_LINE and lines[0] == str(self._process.pid) and lines[_STATUS_LINE].startswith("ready")
         )
         return self.was_ready
 
@@ -173,9 +171,7 @@ class Server:
 
     def _spawn(self, program: str, *arguments: str, lock: int) -> subprocess.Popen[bytes]:
         self._log_start = os.fstat(sys.stderr.fileno()).st_size
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))
-        }
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
         try:
             return subprocess.Popen(
                 [str(self._binaries / program), *arguments],

@@ -50,8 +50,7 @@ class SystemUser:
             )
         except OSError as error:
             raise EmbeddedServerError(
-                message=f"Cannot run a program as the user {NAME} (uid {self.uid}): {error.strerror}; "
-                f"{_WITHOUT_IT}"
+                message=f"Cannot run a program as the user {NAME} (uid {self.uid}): {error.strerror}; {_WITHOUT_IT}"
             ) from error
         return entered.returncode == 0
 

@@ -40,23 +40,17 @@ def test_as_root_a_folder_that_the_server_cannot_enter_is_named(home: Path) -> N
     assert modes(home)[:2] == [0o755, 0o700]
 
 
-def test_an_over_long_path_is_refused_before_anything_is_made(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_over_long_path_is_refused_before_anything_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGFLOW_HOME", str(home / ("x" * 100)))
 
-    with pytest.raises(
-        EmbeddedServerError, match="too long for a socket path: set PGFLOW_HOME to one of at most"
-    ):
+    with pytest.raises(EmbeddedServerError, match="too long for a socket path: set PGFLOW_HOME to one of at most"):
         EmbeddedDatabase()
 
     assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', "a$b", "a`b"])
-def test_a_path_that_postgresql_cannot_take_is_refused(
-    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_path_that_postgresql_cannot_take_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("PGFLOW_HOME", str(home / name))
 
     with pytest.raises(EmbeddedServerError, match="characters that PostgreSQL cannot take in a path"):

@@ -18,9 +18,7 @@ from tests.support.embedded import (
 )
 
 
-def test_a_killed_keeper_takes_the_server_down_and_is_replaced(
-    home: Path, start: Callable[..., User]
-) -> None:
+def test_a_killed_keeper_takes_the_server_down_and_is_replaced(home: Path, start: Callable[..., User]) -> None:
     user = start().opened()
     postmaster = user.postmaster()
 
@@ -33,9 +31,7 @@ def test_a_killed_keeper_takes_the_server_down_and_is_replaced(
     assert user.postmaster() == replacement
 
 
-def test_a_killed_keeper_is_replaced_by_its_old_users_next_use(
-    home: Path, start: Callable[..., User]
-) -> None:
+def test_a_killed_keeper_is_replaced_by_its_old_users_next_use(home: Path, start: Callable[..., User]) -> None:
     user = start().opened()
     postmaster = user.postmaster()
 
@@ -74,9 +70,7 @@ sys.stdin.read()
 """
 
 
-def test_a_server_that_outlived_its_keeper_is_stopped_by_the_next(
-    used_home: Path, start: Callable[..., User]
-) -> None:
+def test_a_server_that_outlived_its_keeper_is_stopped_by_the_next(used_home: Path, start: Callable[..., User]) -> None:
     """As where the kernel does not signal a child whose parent was killed."""
     owner = layout(used_home).data.stat()
     binaries = (

@@ -17,9 +17,7 @@ from tests.support.embedded import (
 )
 
 
-def test_another_os_user_has_a_server_of_its_own(
-    home: Path, start: Callable[..., User], nobody: Nobody
-) -> None:
+def test_another_os_user_has_a_server_of_its_own(home: Path, start: Callable[..., User], nobody: Nobody) -> None:
     home.chmod(0o1777)
     mine = start().opened()
 
@@ -29,15 +27,11 @@ def test_another_os_user_has_a_server_of_its_own(
     theirs.end()
 
 
-def test_an_os_user_who_may_not_write_there_is_told_so(
-    home: Path, start: Callable[..., User], nobody: Nobody
-) -> None:
+def test_an_os_user_who_may_not_write_there_is_told_so(home: Path, start: Callable[..., User], nobody: Nobody) -> None:
     answer = start(**nobody.options).read()
 
     folder = home / str(nobody.identity["user"])
-    assert answer.startswith(
-        f"EmbeddedServerError The embedded PostgreSQL cannot use {folder}: Permission denied"
-    )
+    assert answer.startswith(f"EmbeddedServerError The embedded PostgreSQL cannot use {folder}: Permission denied")
     assert "set PGFLOW_HOME to a folder you can write to" in answer
 
 
@@ -77,9 +71,7 @@ def test_another_os_user_cannot_enter_the_servers_socket_folder(home: Path, nobo
     with EmbeddedDatabase() as database:
         program = f"import psycopg; psycopg.connect({database.conninfo!r})"
         with pytest.raises(subprocess.CalledProcessError) as caught:
-            subprocess.run(
-                [nobody.python, "-c", program], capture_output=True, check=True, cwd="/", **nobody.identity
-            )
+            subprocess.run([nobody.python, "-c", program], capture_output=True, check=True, cwd="/", **nobody.identity)
         with psycopg.connect(database.conninfo):
             pass
     assert b"Permission denied" in caught.value.stderr
