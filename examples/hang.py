@@ -1,36 +1,44 @@
-"""A step stuck in C code, and another that goes on: watch the kill.
+"""A step stuck in C code next to one that works: watch the kill.
 
     pgflow run examples/hang.py:flow
 
-``stuck`` matches a regular expression that backtracks for longer than anyone will live. After its timeout of two
-seconds its process is killed, and the run fails with the stack of where it was. Meanwhile ``primes_below`` counts
-primes, item by item, undisturbed in the other process.
+``stuck`` matches a regular expression that backtracks for longer than anyone will live, inside C code, where no Python
+signal handler or exception gets through. ``busy`` works beside it in a process of its own. What to expect:
+
+* both start at once, and after a second ``busy`` is done, whatever its neighbour does;
+* after two seconds, its timeout, the process of ``stuck`` is killed. There is no second attempt, so the run fails;
+* the command prints the stack of where ``stuck`` was, and ends with 1.
+
+With ``--slots 1`` there is no second process, and ``busy`` may have to wait until it is too late.
 """
 
 from __future__ import annotations
 
 import re
+import time
 
 from pgflow import Flow
 
 CATASTROPHIC = re.compile(r"(a+)+$")
+WORK_SECONDS = 1.0
 
 flow = Flow("hang", max_attempts=1, timeout=30)
 
 
 @flow.step(timeout=2)
 def stuck(_input: object) -> bool:
-    """Never comes back by itself."""
+    """Never comes back by itself: there are 2**63 ways to split the letters."""
     return CATASTROPHIC.match("a" * 64 + "!") is not None
 
 
 @flow.step
-def limits(_input: object) -> list[int]:
-    """How far to count, item by item."""
-    return [20_000 + 100 * number for number in range(400)]
-
-
-@flow.map(over=limits)
-def primes_below(limit: int) -> int:
-    """How many primes there are below ``limit``, counted the slow way."""
-    return sum(all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit))
+def busy(_input: object) -> int:
+    """How many primes there are below what can be tried in a second."""
+    deadline = time.monotonic() + WORK_SECONDS
+    primes: list[int] = []
+    number = 2
+    while time.monotonic() < deadline:
+        if all(number % prime for prime in primes):
+            primes.append(number)
+        number += 1
+    return len(primes)

@@ -64,7 +64,7 @@ def run(
         client = Client(opened)
         if run_id is not None:
             client.get(run_id)
-        with worker, Interrupts(worker.ask_to_stop) as interrupts:
+        with worker, Interrupts(worker.end_at_once) as interrupts:
             lines.close_writer()
             current = run_id if run_id is not None else client.start(worker.flow_slugs[0], value)
             click.echo(f"run {current}{' goes on' if run_id is not None else ''}", err=True)

@@ -120,10 +120,12 @@ class Worker:
         """Whether the dispatcher process lives."""
         return self._process is not None and self._process.poll() is None
 
-    def ask_to_stop(self) -> None:
-        """Ask without waiting: once to drain, twice to end at once. For signal handlers."""
-        if self._process is not None:
-            self._process.terminate()
+    def end_at_once(self) -> None:
+        """Let a ``stop`` that waits in another place return soon: what still runs is killed and handed back. For
+        signal handlers."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
+                os.write(self._process.stdin.fileno(), b"!")
 
     def stop(self, timeout: float | None = None) -> int:
         """Stop claiming, let what runs finish (each task has its deadline), deliver, end.
@@ -138,7 +140,7 @@ class Worker:
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.terminate()
+            self.end_at_once()
             try:
                 process.wait(STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:

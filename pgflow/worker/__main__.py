@@ -1,8 +1,8 @@
 """``python -m pgflow.worker``: the dispatcher process of ``Worker.start``.
 
 The first line of standard input is the order, as JSON. The answer, one line on standard output, is
-``{"ready": [flow slugs]}`` or the error that kept it from serving. The end of standard input means that the parent
-is gone: drain.
+``{"ready": [flow slugs]}`` or the error that kept it from serving. Anything more on standard
+input means: end at once. Its end means that the parent is gone: drain.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     answers = _take_stdout()
     request = StopRequest()
-    threading.Thread(target=_drain_at_end_of_input, args=(request,), name="pgflow-parent", daemon=True).start()
+    threading.Thread(target=_hear_parent, args=(request,), name="pgflow-parent", daemon=True).start()
     options = Options(
         flows=tuple(order["flows"]),
         slots=order["slots"],
@@ -52,9 +52,9 @@ def _answer(answers: int, answer: dict[str, object]) -> None:
     os.close(answers)
 
 
-def _drain_at_end_of_input(request: StopRequest) -> None:
+def _hear_parent(request: StopRequest) -> None:
     while os.read(0, 4096):
-        pass
+        request.end_at_once()
     request.drain()
 
 

@@ -58,6 +58,11 @@ class StopRequest:
         self._asked += 1
         self._wake()
 
+    def end_at_once(self) -> None:
+        """Both requests in one; callable from any thread. Two signals in quick succession may arrive as one."""
+        self._asked = max(self._asked, 2)
+        self._wake()
+
     def drain(self) -> None:
         """A request that never counts as the second one; callable from any thread."""
         self._asked = max(self._asked, 1)

@@ -179,9 +179,9 @@ def test_a_second_signal_ends_at_once_and_hands_the_task_back(
     wait_until(began.exists, "the handler runs")
     dispatcher = dispatcher_of(worker)
     children = dispatcher.children(recursive=True)
+    # Two kinds, because two of one kind in quick succession may arrive as one.
     dispatcher.send_signal(signal.SIGTERM)
-    wait_until(lambda: runs.query("SELECT 1 WHERE true"), "the database answers")
-    dispatcher.send_signal(signal.SIGTERM)
+    dispatcher.send_signal(signal.SIGINT)
     assert worker.stop() == 0
     (task,) = runs.tasks(run_id)
     assert (task["status"], task["attempts_count"]) == ("queued", 0)
