@@ -2,8 +2,8 @@
 
     pgflow run examples/hang.py:flow
 
-``stuck`` matches a regular expression that backtracks for longer than anyone will live, inside C code, where no Python
-signal handler or exception gets through. ``busy`` works beside it in a process of its own. What to expect:
+``stuck`` matches a regular expression that backtracks for longer than anyone will live, in C code that lets no other
+thread of its process run. ``busy`` works beside it in another process. What to expect:
 
 * both start at once, and after a second ``busy`` is done, whatever its neighbour does;
 * after two seconds, its timeout, the process of ``stuck`` is killed. There is no second attempt, so the run fails;

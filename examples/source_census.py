@@ -55,14 +55,15 @@ def measure(path: str, ctx: Context) -> dict[str, Any]:
         source, tree = parse(path)
     except UNPARSABLE as error:
         return {"path": path, "error": ": ".join(filter(None, (type(error).__name__, str(error))))}
-    functions = [measure_function(node) for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
-    functions.sort(key=itemgetter("line"))
+    nested = sorted(blocks(tree), key=lambda block: block[0].lineno)
+    functions = [measure_function(node) for node, _ in nested if isinstance(node, FUNCTIONS)]
+    nestings = [{"depth": depth, "line": node.lineno} for node, depth in nested]
     return {
         "path": path,
         "lines": count_lines(source),
         "functions": len(functions),
         "longest_function": longest(functions),
-        "deepest_nesting": deepest(sorted(blocks(tree), key=itemgetter("line"))),
+        "deepest_nesting": deepest(nestings),
         "most_complex": most_complex(functions),
     }
 
@@ -121,7 +122,7 @@ def parse(path: str) -> tuple[str, ast.Module]:
 
 
 def count_lines(source: str) -> int:
-    """Lines as the parser counts them: ``str.splitlines`` would also split at form feeds, which real files have."""
+    """Lines as the parser counts them: ``str.splitlines`` would also split at form feeds, which some files have."""
     return source.count("\n") + (source != "" and not source.endswith("\n"))
 
 
@@ -165,17 +166,19 @@ def decisions(node: ast.AST) -> int:
             return int(isinstance(node, BRANCHES))
 
 
-def blocks(tree: ast.Module) -> Iterator[dict[str, int]]:
-    """Of every block, how many blocks there are around and including it, and the line where it begins."""
+def blocks(tree: ast.Module) -> Iterator[tuple[ast.stmt, int]]:
+    """Every block, functions among them, and how many blocks there are around and including it."""
     pending: list[tuple[ast.AST, int]] = [(tree, 0)]
     while pending:
-        parent, depth = pending.pop()
+        parent, around = pending.pop()
         for node in ast.iter_child_nodes(parent):
+            if isinstance(node, ast.expr):
+                continue  # most nodes are expressions, and none contains a statement
+            depth = around
             if isinstance(node, BLOCKS) and not is_elif(node, parent):
-                yield {"depth": depth + 1, "line": node.lineno}
-                pending.append((node, depth + 1))
-            else:
-                pending.append((node, depth))
+                depth += 1
+                yield node, depth
+            pending.append((node, depth))
 
 
 def is_elif(node: ast.AST, parent: ast.AST) -> bool:
