@@ -36,7 +36,7 @@ def test_the_census_of_the_standard_library_is_right(database_url: str) -> None:
     assert {name: report[name] for name in ("files", "parsed", "lines", "functions")} == {
         name: expected[name] for name in ("files", "parsed", "lines", "functions")
     }
-    assert {file["path"] for file in report["unparsable"]} == expected["unparsable"]
+    assert len(report["unparsable"]) == expected["unparsable"]
     complexities = [function["complexity"] for function in report["most_complex"]]
     assert (len(complexities), complexities) == (10, sorted(complexities, reverse=True))
 

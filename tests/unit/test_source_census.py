@@ -96,7 +96,7 @@ def test_the_ten_most_complex_functions_are_sorted(stdlib_report: Any) -> None:
         ("return [a for a in b if a if c]", 4),
         ("return {a: c for a in b for c in a}", 3),
         ("return lambda: a or b", 2),
-        ("match a:\n  case 1: pass\n  case 2 | 3: pass\n  case _: pass", 2),
+        ("match a:\n  case 1: pass\n  case 2 | 3: pass\n  case _: pass", 3),
         ("match a:\n  case [b]: pass\n  case b if b: pass", 3),
         ("class A:\n  if a: b = 1", 2),
     ],
