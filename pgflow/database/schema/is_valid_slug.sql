@@ -7,6 +7,6 @@ SET search_path TO ''
 AS $$
   SELECT slug IS NOT NULL
     AND length(slug) BETWEEN 1 AND 128
-    AND slug ~ '^[a-zA-Z_][a-zA-Z0-9_]*\Z'
+    AND slug ~ '^[a-zA-Z_][a-zA-Z0-9_]*$'
     AND slug <> 'run'
 $$;
