@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
 import sysconfig
 import tokenize
@@ -97,6 +98,7 @@ def test_the_ten_most_complex_functions_are_sorted(stdlib_report: Any) -> None:
         ("return {a: c for a in b for c in a}", 3),
         ("return lambda: a or b", 2),
         ("match a:\n  case 1: pass\n  case 2 | 3: pass\n  case _: pass", 3),
+        ("match a:\n  case 1 as b: pass", 2),
         ("match a:\n  case [b]: pass\n  case b if b: pass", 3),
         ("class A:\n  if a: b = 1", 2),
     ],
@@ -252,6 +254,21 @@ def test_a_root_may_be_a_link_and_a_folder_of_installed_packages(tmp_path: Path)
     (packages / "only.py").write_text("def f(): pass\n")
     (tmp_path / "link").symlink_to(packages)
     assert census(tmp_path / "link")["longest_function"]["path"] == "only.py"
+
+
+def test_a_relative_root_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert call("list_files", {"root": "."}) == [str(tmp_path.resolve() / "a.py")]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(17):  # deeper than a path may be long; permissions would not stop root
+        os.mkdir("d" * 250)
+        os.chdir("d" * 250)
+    with pytest.raises(OSError, match="File name too long"):
+        call("list_files", {"root": str(tmp_path)})
 
 
 def test_a_root_without_python_files_has_empty_totals(tmp_path: Path) -> None:
