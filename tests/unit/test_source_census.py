@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import sysconfig
 import tokenize
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import pytest
 
 from pgflow import Context
 from pgflow.reference import load_flow
-from tests.support.census import PROCESSES, expected_totals
+from tests.support.census import expected_totals, two_processes
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "source_census.py")
 STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
@@ -51,7 +49,7 @@ def measured(folder: Path, source: str | bytes) -> Any:
 
 @pytest.fixture(scope="module")
 def stdlib_report() -> Any:
-    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with two_processes() as pool:
         files = list(pool.map(measure, call("list_files", None), chunksize=50))
     return call("report", json.loads(json.dumps({"measure": files})))
 
