@@ -20,7 +20,7 @@ LONGEST_POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of a flow; ``input`` and ``output`` are decoded, ``output`` is None until it completes."""
+    """One execution of a flow, its input and output decoded; ``output`` is None until it completes."""
 
     run_id: str
     flow_slug: str
@@ -42,8 +42,8 @@ class Client:
     def start(self, flow_slug: str, input: Any = None) -> str:
         """Start a run of a compiled flow with an input that is JSON; returns its id.
 
-        Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow or an
-        input that the flow does not take.
+        Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow
+        or an input that the flow does not take.
         """
         return runs.start_flow(self._database, flow_slug, codec.encode(input))
 
@@ -69,9 +69,10 @@ class Client:
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         interval = SHORTEST_POLL_SECONDS
         while self.status(run_id) == "started":
-            if time.monotonic() + interval > deadline:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 raise RunTimedOutError(run_id=run_id, seconds=timeout)
-            time.sleep(interval)
+            time.sleep(min(interval, remaining))
             interval = min(interval * 1.5, LONGEST_POLL_SECONDS)
         return self.get(run_id)
 
@@ -80,5 +81,5 @@ class Client:
         return runs.run_progress(self._database, run_id)
 
     def first_failure(self, run_id: str) -> Failure | None:
-        """The task that failed the run, if one did."""
+        """What failed the run, if it failed."""
         return runs.first_failure(self._database, run_id)

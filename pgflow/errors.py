@@ -123,9 +123,8 @@ class SchemaTooNewError(SchemaError):
 
 
 class FlowShapeMismatchError(UsageError):
-    """Flow {flow_slug} in the database differs from the code:
-    {differences}
-    Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
+    """Flow {flow_slug} in the database differs from the code:\n{differences}\n\
+Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
 
 
 # --- runs ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pgflow.cli.options import allow_data_loss_option, database_option
+from pgflow.cli.options import allow_data_loss_option, database_option, load_quietly
 
 
 @click.command()
@@ -14,9 +14,7 @@ from pgflow.cli.options import allow_data_loss_option, database_option
 @allow_data_loss_option
 def compile(flow: str, as_sql: bool, database: str | None, allow_data_loss: bool) -> None:
     """Define FLOW in the database, or verify that it is defined as in the code."""
-    from pgflow.reference import load_flow
-
-    loaded = load_flow(flow)
+    loaded = load_quietly(flow)
     if as_sql:
         click.echo(loaded.sql(), nl=False)
         return

@@ -1,28 +1,54 @@
-"""Ctrl-C as a fact to look at instead of an exception, which may come at any line."""
+"""Ctrl-C, SIGTERM and SIGHUP as facts to look at instead of an exception, which may come at any line."""
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 2
+
 
 class Interrupts:
-    """While entered, the first SIGINT is only noted, and every further one calls ``again``."""
+    """While entered, the first interrupt is only noted, and every further one calls ``again``.
+
+    The third raises KeyboardInterrupt too, so that a statement that the database never answers can be left.
+    Signals that were ignored before stay ignored, as ``nohup`` wants. For the main thread.
+    """
 
     def __init__(self, again: Callable[[], None]) -> None:
         self._again = again
-        self.came = False
-        """Whether there was one."""
+        self._count = 0
+        # A pipe: a signal handler must not touch a lock that the code it interrupts may hold.
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._previous = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
 
     def __enter__(self) -> Interrupts:
-        self._previous = signal.signal(signal.SIGINT, self._note)
+        for number in self._previous:
+            signal.signal(number, self._note)
         return self
 
+    @property
+    def came(self) -> bool:
+        """Whether there was one."""
+        return self._count > 0
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the first interrupt, at most so long; whether there was one."""
+        select.select([self._reader], [], [], seconds)
+        return self.came
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.came:
+        self._count += 1
+        os.write(self._writer, b"!")
+        if self._count > 1:
             self._again()
-        self.came = True
+        if self._count > PATIENCE:
+            raise KeyboardInterrupt
 
     def __exit__(
         self,
@@ -30,4 +56,7 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        os.close(self._reader)
+        os.close(self._writer)

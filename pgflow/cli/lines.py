@@ -1,4 +1,4 @@
-"""What the dispatcher logs and handlers print, passed on line by line without disturbing the progress display."""
+"""What the dispatcher logs and handlers print, passed on without disturbing the progress display."""
 
 from __future__ import annotations
 

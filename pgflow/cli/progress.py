@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,17 +19,12 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
-from pgflow.cli.interrupts import Interrupts
-from pgflow.cli.lines import RelayedLines
-from pgflow.client import Client, Run, StepProgress
-from pgflow.errors import WorkerStartError
-from pgflow.worker import Worker
+from pgflow.client import StepProgress
 
 LINE_SECONDS = 10.0
-SHORTEST_LOOK_SECONDS = 0.05
-LONGEST_LOOK_SECONDS = 0.5
 _MARKS = {
     "created": Text("·", style="dim"),
     "completed": Text("✓", style="green"),
@@ -35,39 +32,15 @@ _MARKS = {
     "skipped": Text("-", style="dim"),
 }
 _STATES = {"created": "waiting", "started": "running", "completed": "done"}
+_STOPPED = Text("-", style="dim")
+_NAME_COLUMNS = 8
+_ECHO_COLUMNS = 2
+_OTHER_LINES = 2
 
 
-def watch(client: Client, worker: Worker, run_id: str, lines: RelayedLines, interrupts: Interrupts) -> Run | None:
-    """Show the run's progress until it has ended, and return it; None when the user interrupts.
+class Display(Protocol):
+    """Where a run's progress is shown while entered."""
 
-    Raises WorkerStartError when the worker ends before the run does.
-    """
-    console = Console(stderr=True)
-    display: _Display = _Bars(console) if console.is_terminal else _Lines(console)
-    before = lines.show
-    lines.show = display.print
-    interval = SHORTEST_LOOK_SECONDS
-    with display:
-        try:
-            while not interrupts.came:
-                run = client.get(run_id) if _has_ended(client, run_id) else None
-                display.show(client.progress(run_id))
-                if run is not None:
-                    return run
-                if not worker.is_running:
-                    raise WorkerStartError(message=f"The worker ended before run {run_id} did; its log says why")
-                time.sleep(interval)
-                interval = min(interval * 1.3, LONGEST_LOOK_SECONDS)
-            return None
-        finally:
-            lines.show = before
-
-
-def _has_ended(client: Client, run_id: str) -> bool:
-    return client.status(run_id) != "started"
-
-
-class _Display(Protocol):
     def __enter__(self) -> object: ...
     def __exit__(self, *_: object) -> None: ...
     def print(self, line: str) -> None:
@@ -77,16 +50,22 @@ class _Display(Protocol):
         """Show how far the steps are."""
 
 
-class _Bars:
+def display_on(console: Console) -> Display:
+    """Bars where somebody looks at them, else lines."""
+    # is_interactive alone: FORCE_COLOR makes a terminal of everything.
+    return Bars(console) if console.is_interactive and sys.stderr.isatty() else Lines(console)
+
+
+class Bars:
     """A line per step: a bar with rate and remaining time for a map, a state for a single step."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            _Mark(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            _Count(),
-            _Rate(),
+        self._progress = _Rows(
+            _Mark(table_column=Column(min_width=1)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=_NAME_COLUMNS)),
+            _Bar(bar_width=None, table_column=Column(ratio=1)),
+            _Count(Column(no_wrap=True)),
+            _Rate(Column(no_wrap=True)),
             TimeElapsedColumn(),
             console=console,
             expand=True,
@@ -98,6 +77,10 @@ class _Bars:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._progress.is_over = True
+        for row in self._progress.tasks:
+            if row.started:
+                self._progress.stop_task(row.id)
         self._progress.stop()
 
     def print(self, line: str) -> None:
@@ -121,13 +104,50 @@ class _Bars:
                 self._progress.stop_task(row)
 
 
+class _Rows(Progress):
+    """Rows that fit the terminal, however small it is."""
+
+    is_over = False
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield _Fitted(self)
+
+
+class _Fitted:
+    """The rows at the size the terminal has now."""
+
+    def __init__(self, rows: _Rows) -> None:
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._rows.make_tasks_table(self._with_room(console.height - _OTHER_LINES))
+        # The terminal's echo of ^C would push full rows down a line, and the uppermost would stay behind.
+        yield Constrain(table, options.max_width - _ECHO_COLUMNS)
+
+    def _with_room(self, lines: int) -> list[Task]:
+        """All rows, but while there are too many for the lines, as few of the finished ones as need be."""
+        excess = 0 if self._rows.is_over else max(len(self._rows.tasks) - lines, 0)
+        hidden = [row.id for row in self._rows.tasks if row.stop_time is not None][:excess]
+        return [row for row in self._rows.tasks if row.id not in hidden]
+
+
 class _Mark(SpinnerColumn):
     """A spinner while the step runs, else a mark for its state."""
 
     def render(self, task: Task) -> RenderableType:
         step: StepProgress | None = task.fields.get("step")
         mark = _MARKS.get(step.status) if step is not None else None
+        if mark is None and task.stop_time is not None:
+            return _STOPPED
         return mark if mark is not None else super().render(task)
+
+
+class _Bar(BarColumn):
+    """A bar for a map; a single step has but one task."""
+
+    def render(self, task: Task) -> RenderableType:  # type: ignore[override]
+        step: StepProgress | None = task.fields.get("step")
+        return super().render(task) if step is not None and step.kind == "map" else Text("")
 
 
 class _Count(ProgressColumn):
@@ -143,15 +163,13 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         step: StepProgress | None = task.fields.get("step")
-        if step is None or step.kind == "single" or step.status != "started" or not task.elapsed:
+        if step is None or step.kind == "single" or task.stop_time is not None or not task.speed:
             return Text("")
-        rate = step.completed / task.elapsed
-        if not rate or step.tasks is None:
-            return Text("")
-        return Text(f"{rate:,.0f}/s, {_seconds((step.tasks - step.completed) / rate)} left", style="cyan")
+        rate = f"{task.speed:,.0f}/s" if task.speed >= 10 else f"{task.speed:.1f}/s"
+        return Text(f"{rate}, {_duration(task.time_remaining or 0)} left", style="cyan")
 
 
-class _Lines:
+class Lines:
     """A line when a step changes its state, and every 10 seconds for what runs."""
 
     def __init__(self, console: Console) -> None:
@@ -181,13 +199,17 @@ class _Lines:
 
 def _summary(step: StepProgress) -> str:
     words = _STATES.get(step.status, step.status)
-    if step.kind == "map" and step.tasks is not None:
-        words = f"{step.completed:,}/{step.tasks:,}" + (" failed" if step.status == "failed" else "")
+    if step.status == "started" and step.queued == step.tasks:
+        words = "queued"
+    elif step.kind == "map" and step.tasks is not None:
+        words = f"{step.completed:,}/{step.tasks:,}"
+        words += " failed" if step.status == "failed" and not step.failed else ""
     notes = [f"{step.failed:,} failed"] if step.failed and step.kind == "map" else []
     notes += [f"{step.retries:,} retried"] if step.retries else []
     return f"{words} ({', '.join(notes)})" if notes else words
 
 
-def _seconds(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

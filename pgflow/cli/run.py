@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pgflow.cli.failures import INTERRUPTED, RUN_FAILED
+from pgflow.cli.interrupts import Interrupts
 from pgflow.cli.options import (
     allow_data_loss_option,
     database_option,
     input_option,
-    preload_option,
+    no_preload_option,
     read_input,
     slots_option,
 )
+from pgflow.errors import DatabaseError, UsageError
 
 if TYPE_CHECKING:
     from pgflow.client import Client, Run
+    from pgflow.worker import Worker
 
 
 @click.command()
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 @database_option
 @slots_option
 @allow_data_loss_option
-@preload_option
+@no_preload_option
 @click.option("--continue", "run_id", metavar="RUN_ID", help="Go on with a run that was interrupted.")
 def run(
     flow: str,
@@ -37,52 +41,79 @@ def run(
     database: str | None,
     slots: int | None,
     allow_data_loss: bool,
-    preload: bool,
+    no_preload: bool,
     run_id: str | None,
 ) -> None:
     """Start a run of FLOW and a worker, show how far it is, and print its output as one line of JSON.
 
-    Installs the SQL core and compiles the flow if need be.
+    Installs the SQL core and compiles the flow if need be. An interrupted run keeps its state: the command
+    that continues it is printed.
     """
-    from pgflow.cli.interrupts import Interrupts
     from pgflow.cli.lines import RelayedLines
-    from pgflow.cli.progress import watch
+    from pgflow.cli.watch import watch
     from pgflow.client import Client
     from pgflow.database.choice import open_database
     from pgflow.worker import Worker
 
     value = read_input(input_source)
     with open_database(database) as opened, RelayedLines() as lines:
+        client = Client(opened)
+        continued = client.get(run_id) if run_id is not None else None
         worker = Worker(
             opened,
             [flow],
             slots=slots,
-            preload=preload,
+            preload=not no_preload,
             allow_data_loss=allow_data_loss,
             stderr=lines.writer,
         )
-        client = Client(opened)
-        if run_id is not None:
-            client.get(run_id)
         with worker, Interrupts(worker.end_at_once) as interrupts:
             lines.close_writer()
-            current = run_id if run_id is not None else client.start(worker.flow_slugs[0], value)
-            click.echo(f"run {current}{' goes on' if run_id is not None else ''}", err=True)
+            current = _continue(worker, continued) if continued else client.start(worker.flow_slugs[0], value)
+            click.echo(f"run {current}{' goes on' if continued else ''}", err=True)
             ended = watch(client, worker, current, lines, interrupts)
             if ended is None:
                 click.echo("Interrupted: finishing what runs. Ctrl-C again ends it at once.", err=True)
                 worker.stop()
+                ended = _ended_meanwhile(client, current)
         if ended is None:
-            _say_how_to_continue(flow, database, current)
+            _say_how_to_continue(flow, current, slots=slots, no_preload=no_preload, database=database)
             sys.exit(INTERRUPTED)
         _report(client, ended)
 
 
-def _say_how_to_continue(flow: str, database: str | None, run_id: str) -> None:
-    program = "pgflow" if os.path.basename(sys.argv[0]) == "pgflow" else f"{sys.executable} -m pgflow"
-    chosen = ["--database", database] if database else []
-    rest = shlex.join(["run", flow, "--continue", run_id, *chosen])
-    click.echo(f"Run {run_id} is not finished. To go on with it:\n  {program} {rest}", err=True)
+def _continue(worker: Worker, run: Run) -> str:
+    if run.flow_slug not in worker.flow_slugs:
+        raise UsageError(
+            message=f"Run {run.run_id} is of flow {run.flow_slug}, not of {worker.flow_slugs[0]}: give the "
+            "reference of its flow"
+        )
+    return run.run_id
+
+
+def _ended_meanwhile(client: Client, run_id: str) -> Run | None:
+    """The run, if its last tasks were those that were running."""
+    try:
+        run = client.get(run_id)
+    except DatabaseError:  # it may be the reason for the interrupt
+        return None
+    return run if run.status != "started" else None
+
+
+def _say_how_to_continue(flow: str, run_id: str, *, slots: int | None, no_preload: bool, database: str | None) -> None:
+    arguments = ["run", flow, "--continue", run_id]
+    arguments += ["--slots", str(slots)] if slots is not None else []
+    arguments += ["--no-preload"] if no_preload else []
+    arguments += ["--database", database] if database is not None else []
+    click.echo(f"Run {run_id} is not finished. To go on with it:\n  {_program()} {shlex.join(arguments)}", err=True)
+
+
+def _program() -> str:
+    """How this program was called, for a command that can be pasted into the same shell."""
+    typed = sys.argv[0]
+    if os.path.basename(typed) == "__main__.py":
+        return shlex.join([sys.executable, "-m", "pgflow"])
+    return "pgflow" if shutil.which("pgflow") == typed else shlex.quote(typed)
 
 
 def _report(client: Client, ended: Run) -> None:
@@ -96,9 +127,10 @@ def _report(client: Client, ended: Run) -> None:
     if failure is None:
         click.echo(f"Run {ended.run_id} failed", err=True)
     else:
+        element = f"[{failure.task_index}]" if failure.kind == "map" and failure.task_index is not None else ""
+        attempt = f", attempt {failure.attempts}" if failure.attempts else ""
         click.echo(
-            f"Run {ended.run_id} failed: {failure.step_slug}[{failure.task_index}], "
-            f"attempt {failure.attempts}:\n{failure.error_message}",
+            f"Run {ended.run_id} failed: {failure.step_slug}{element}{attempt}:\n{failure.error_message}",
             err=True,
         )
     sys.exit(RUN_FAILED)

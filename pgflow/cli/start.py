@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pgflow.cli.options import database_option, input_option, read_input
+from pgflow.cli.options import database_option, input_option, load_quietly, read_input
 
 
 @click.command()
@@ -18,10 +18,9 @@ def start(flow: str, input_source: str, database: str | None) -> None:
     from pgflow.database import schema
     from pgflow.database.choice import open_database
     from pgflow.database.flows import require_compiled
-    from pgflow.reference import load_flow
 
     value = read_input(input_source)
-    loaded = load_flow(flow)
+    loaded = load_quietly(flow)
     with open_database(database) as opened:
         with opened.connection() as connection:
             schema.ensure(connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pgflow.cli.options import allow_data_loss_option, database_option, preload_option, slots_option
+from pgflow.cli.options import allow_data_loss_option, database_option, no_preload_option, slots_option
 
 
 @click.command()
@@ -12,9 +12,9 @@ from pgflow.cli.options import allow_data_loss_option, database_option, preload_
 @database_option
 @slots_option
 @allow_data_loss_option
-@preload_option
+@no_preload_option
 def worker(
-    flows: tuple[str, ...], database: str | None, slots: int | None, allow_data_loss: bool, preload: bool
+    flows: tuple[str, ...], database: str | None, slots: int | None, allow_data_loss: bool, no_preload: bool
 ) -> None:
     """Serve FLOWs until SIGTERM, SIGHUP or Ctrl-C, then finish what runs and end with 0.
 
@@ -34,7 +34,9 @@ def worker(
     )
 
     log_to_stderr(logging.INFO)
-    options = Options(flows=flows, slots=slots or available_cores(), preload=preload, allow_data_loss=allow_data_loss)
+    options = Options(
+        flows=flows, slots=slots or available_cores(), preload=not no_preload, allow_data_loss=allow_data_loss
+    )
     request = StopRequest()
 
     def on_ready(flow_slugs: list[str]) -> None:

@@ -20,8 +20,8 @@ class Compilation:
 def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_data_loss: bool = False) -> Compilation:
     """Define the flow as its shape says, or verify that it is defined so.
 
-    With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing is
-    changed and the status is ``mismatch``.
+    With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing
+    is changed and the status is ``mismatch``.
     """
     row = database.fetch_one(
         "compile_flow", {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}

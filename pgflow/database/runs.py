@@ -8,7 +8,9 @@ from typing import Any, Literal
 import psycopg
 
 from pgflow.database import Database
-from pgflow.errors import RunNotFoundError, RunNotStartedError
+from pgflow.errors import RunNotFoundError, RunNotStartedError, SchemaMissingError
+
+_NO_SCHEMA = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,14 @@ class StepProgress:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The task that failed a run: which, after how many attempts, and why."""
+    """What failed a run: which task, after how many attempts, and why.
+
+    ``task_index`` is None where the step failed before it had tasks.
+    """
 
     step_slug: str
-    task_index: int
+    kind: Literal["single", "map"]
+    task_index: int | None
     attempts: int
     error_message: str
 
@@ -44,12 +50,15 @@ class Failure:
 def start_flow(database: Database, flow_slug: str, input_json: str) -> str:
     """Start a run; its id.
 
-    Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an input.
+    Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an
+    input, and SchemaMissingError.
     """
     try:
         row = database.fetch_one("start_flow", {"flow_slug": flow_slug, "input": input_json})
     except psycopg.errors.ForeignKeyViolation:
         raise RunNotStartedError(reason=f"there is no flow {flow_slug}; define it with `pgflow compile`") from None
+    except _NO_SCHEMA:
+        raise SchemaMissingError from None
     except (psycopg.errors.RaiseException, psycopg.DataError) as error:
         raise RunNotStartedError(reason=error.diag.message_primary or str(error)) from None
     assert row is not None
@@ -75,7 +84,7 @@ def run_progress(database: Database, run_id: str) -> list[StepProgress]:
 
 
 def first_failure(database: Database, run_id: str) -> Failure | None:
-    """The task that failed the run, if one did."""
+    """What failed the run, if it failed."""
     row = database.fetch_one("first_failure", {"run_id": run_id})
     return Failure(**row) if row is not None else None
 
@@ -83,8 +92,10 @@ def first_failure(database: Database, run_id: str) -> Failure | None:
 def _found(database: Database, query: str, run_id: str) -> dict[str, Any]:
     try:
         row = database.fetch_one(query, {"run_id": run_id})
-    except psycopg.errors.InvalidTextRepresentation:
+    except psycopg.errors.InvalidTextRepresentation:  # no uuid
         row = None
+    except _NO_SCHEMA:
+        raise SchemaMissingError from None
     if row is None:
         raise RunNotFoundError(run_id=run_id, target=database.target)
     return row
