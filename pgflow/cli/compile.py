@@ -19,15 +19,9 @@ def compile(flow: str, as_sql: bool, database: str | None, allow_data_loss: bool
         click.echo(loaded.sql(), nl=False)
         return
 
-    from pgflow import codec
-    from pgflow.database import schema
+    from pgflow.cli.definition import define
     from pgflow.database.choice import open_database
-    from pgflow.database.flows import require_compiled
 
     with open_database(database) as opened:
-        with opened.connection() as connection:
-            schema.ensure(connection)
-        compilation = require_compiled(
-            opened, loaded.slug, codec.encode(loaded.shape()), allow_data_loss=allow_data_loss
-        )
+        compilation = define(opened, loaded, allow_data_loss=allow_data_loss)
     click.echo(f"{loaded.slug}: {compilation.status}")

@@ -13,16 +13,12 @@ from pgflow.cli.options import database_option, input_option, load_quietly, read
 @database_option
 def start(flow: str, input_source: str, database: str | None) -> None:
     """Start a run of FLOW, which is compiled if it is missing, and print the run's id."""
-    from pgflow import codec
+    from pgflow.cli.definition import define
     from pgflow.client import Client
-    from pgflow.database import schema
     from pgflow.database.choice import open_database
-    from pgflow.database.flows import require_compiled
 
     value = read_input(input_source)
     loaded = load_quietly(flow)
     with open_database(database) as opened:
-        with opened.connection() as connection:
-            schema.ensure(connection)
-        require_compiled(opened, loaded.slug, codec.encode(loaded.shape()))
+        define(opened, loaded)
         click.echo(Client(opened).start(loaded.slug, value))

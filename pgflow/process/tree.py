@@ -11,7 +11,7 @@ from pathlib import Path
 def kill(pid: int) -> None:
     """SIGKILL to a process, to its process group if it leads one, and to the descendants that left it.
 
-    Descendants are stopped being looked for where there is no /proc; the process group covers the rest.
+    Where there is no /proc only the process group is reached.
     A process that has ended already is no error.
     """
     strays = descendants(pid)

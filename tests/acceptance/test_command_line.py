@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,16 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.cli import TIMEOUT_SECONDS, Result, begun, call, environment
 from tests.support.waiting import wait_until
 from tests.support.worker import runs_in
 
-PGFLOW = [sys.executable, "-m", "pgflow"]
 ARITHMETIC = "tests.flows.arithmetic:flow"
 FALSY = "tests.flows.arithmetic:falsy"
 HOSTILE = "tests.flows.hostile:flow"
-TIMEOUT_SECONDS = 60
-
-Result = subprocess.CompletedProcess[str]
 Pgflow = Callable[..., Result]
 
 
@@ -30,32 +26,6 @@ Pgflow = Callable[..., Result]
 def pgflow(database_url: str) -> Pgflow:
     """Runs ``pgflow`` with the test's database in the environment."""
     return lambda *arguments, **options: call(*arguments, url=database_url, **options)
-
-
-def call(*arguments: str, url: str | None = None, input: str | None = None) -> Result:
-    """Run ``pgflow`` to its end."""
-    return subprocess.run(
-        [*PGFLOW, *arguments],
-        input=input,
-        capture_output=True,
-        text=True,
-        env=environment(url),
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-
-
-def environment(url: str | None) -> dict[str, str]:
-    """This process's environment with one database in it at most."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG") and k != "DATABASE_URL"}
-    return kept | ({"PGFLOW_DATABASE_URL": url} if url is not None else {})
-
-
-def begin(*arguments: str, url: str) -> subprocess.Popen[str]:
-    """Start ``pgflow`` and return at once."""
-    return subprocess.Popen(
-        [*PGFLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(url)
-    )
 
 
 def test_run_prints_the_output_as_one_line_of_json(pgflow: Pgflow) -> None:
@@ -103,12 +73,12 @@ def test_an_interrupted_run_is_continued_by_the_command_it_prints(database_url: 
         "    return 'went'\n"
         "@flow.step(depends_on=[wait])\ndef after(deps): return deps\n"
     )
-    process = begin("run", f"{module}:flow", "--slots", "1", "--database", database_url, url=database_url)
-    wait_until((tmp_path / "began").exists, "the handler runs")
-    process.send_signal(signal.SIGINT)
-    (tmp_path / "go").touch()
-    stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
-    assert (process.returncode, stdout) == (130, "")
+    with begun("run", f"{module}:flow", "--slots", "1", "--database", database_url, url=database_url) as process:
+        wait_until((tmp_path / "began").exists, "the handler runs")
+        process.send_signal(signal.SIGINT)
+        (tmp_path / "go").touch()
+        stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert (process.returncode, stdout) == (130, "")
     command = stderr.strip().splitlines()[-1].split()
     arguments = command[command.index("run") :]
     assert arguments[:3] == ["run", f"{module}:flow", "--continue"]
@@ -123,31 +93,31 @@ def test_a_second_interrupt_ends_at_once(database_url: str, tmp_path: Path) -> N
         "from pgflow import Flow\nfrom tests.flows.hostile import note_and_wait\n"
         "flow = Flow('patient', timeout=600)\nflow.step(note_and_wait)\n"
     )
-    process = begin("run", f"{module}:flow", "--input", arguments, "--slots", "1", url=database_url)
-    wait_until((tmp_path / "began").exists, "the handler runs")
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    while "Interrupted" not in process.stderr.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    assert process.returncode == 130
+    with begun("run", f"{module}:flow", "--input", arguments, "--slots", "1", url=database_url) as process:
+        wait_until((tmp_path / "began").exists, "the handler runs")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "Interrupted" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert process.returncode == 130
     with runs_in(database_url) as runs:
         (task,) = runs.query("SELECT status, attempts_count FROM pgflow.step_tasks")
     assert task == {"status": "queued", "attempts_count": 0}
 
 
 def test_worker_serves_until_it_is_told_to_stop_and_ends_with_0(database_url: str) -> None:
-    process = begin("worker", ARITHMETIC, FALSY, "--slots", "1", url=database_url)
-    assert process.stderr is not None
-    while (line := process.stderr.readline()) and "ready: arithmetic, falsy on 1 slots" not in line:
-        pass
-    run_id = call("start", FALSY, "--input", "[1]", url=database_url).stdout.strip()
-    with runs_in(database_url) as runs:
-        assert runs.finish(run_id)["output"] == {"same": [1]}
-    process.terminate()
-    process.communicate(timeout=TIMEOUT_SECONDS)
-    assert process.returncode == 0
+    with begun("worker", ARITHMETIC, FALSY, "--slots", "1", url=database_url) as process:
+        assert process.stderr is not None
+        while (line := process.stderr.readline()) and "ready: arithmetic, falsy on 1 slots" not in line:
+            pass
+        run_id = call("start", FALSY, "--input", "[1]", url=database_url).stdout.strip()
+        with runs_in(database_url) as runs:
+            assert runs.finish(run_id)["output"] == {"same": [1]}
+        process.terminate()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 0
 
 
 def test_start_compiles_a_flow_that_is_missing(pgflow: Pgflow, database_url: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_command_line import environment
 from tests.support.census import expected_totals
+from tests.support.cli import environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -14,11 +14,13 @@ TIMEOUT_SECONDS = 60
 Result = subprocess.CompletedProcess[str]
 
 
-def call(*arguments: str, url: str | None = None, more: Mapping[str, str] | None = None) -> Result:
-    """Run ``pgflow`` to its end; ``more`` goes into its environment."""
+def call(
+    *arguments: str, url: str | None = None, more: Mapping[str, str] | None = None, input: str | None = None
+) -> Result:
+    """Run ``pgflow`` to its end; ``more`` goes into its environment, ``input`` to its standard input."""
     return subprocess.run(
         [*PGFLOW, *arguments],
-        stdin=subprocess.DEVNULL,
+        input=input or "",
         capture_output=True,
         text=True,
         env=environment(url, more),
