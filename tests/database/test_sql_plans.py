@@ -80,6 +80,35 @@ def test_starting_a_run_reads_its_own_rows(big: Core) -> None:
     assert sum(read.values()) < 2 * ROWS_PER_TASK, read
 
 
+def test_plans_made_on_empty_tables_stay_good(core: Core) -> None:
+    """A worker's session may plan once, on a fresh database, long before autovacuum has seen a row."""
+    core.flow("small", "a", "b <- a", max_attempts=100)
+    start_small_runs(core, 6)
+    core.complete(core.claim("small", 2), [1, 1])
+    start_small_runs(core, 1000)
+    read = rows_read(core, lambda: settle_a_batch(core, "small"))
+    assert sum(read.values()) < BATCH * ROWS_PER_TASK, read
+
+
+@pytest.mark.parametrize("flow", ["map", "small"])
+def test_tables_that_were_emptied_do_not_mislead(core: Core, flow: str) -> None:
+    """Indexes keep the pages of what was deleted, so that others look cheaper, and joins of whole tables cheap."""
+    core.flow("map", "m*", max_attempts=100)
+    core.flow("small", "a", "b <- a", max_attempts=100)
+    core.start("map", [0] * 20_000)
+    core.rows("ANALYZE")
+    for table in ("pgflow.step_tasks", "pgflow.step_states", "pgflow.runs", "pgmq.q_map"):
+        core.rows(f"DELETE FROM {table}")
+    start_small_runs(core, 100)
+    core.rows("VACUUM ANALYZE")
+    core.start("map", [0] * 10_000)
+    start_small_runs(core, 1000)
+    fresh = Core(core.url)
+    with fresh.connection:
+        read = rows_read(fresh, lambda: settle_a_batch(fresh, flow))
+    assert sum(rows for table, rows in read.items() if table != "q_small") < BATCH * ROWS_PER_TASK, read
+
+
 @pytest.mark.parametrize("flow", ["map", "small"])
 def test_statistics_without_anything_queued_do_not_mislead(core: Core, flow: str) -> None:
     """After a quiet night the statistics say that nothing is queued or started; then thousands come."""

@@ -4,6 +4,7 @@ CREATE FUNCTION pgflow._start_ready_steps(run_ids uuid[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
+SET enable_hashjoin TO on
 AS $$
 DECLARE
   batch record;
@@ -12,12 +13,11 @@ BEGIN
     WITH ready AS (
       SELECT s.run_id, s.step_slug
       FROM pgflow.step_states AS s
-      JOIN pgflow.runs AS r ON r.run_id = s.run_id
       WHERE s.run_id = ANY(_start_ready_steps.run_ids)
         AND s.status = 'created'
         AND s.remaining_deps = 0
         AND s.initial_tasks > 0
-        AND r.status || '' = 'started'
+        AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = s.run_id) = 'started'
       ORDER BY s.run_id, s.step_slug
       FOR UPDATE OF s
     ),

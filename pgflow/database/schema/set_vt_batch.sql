@@ -18,7 +18,8 @@ BEGIN
       UPDATE pgmq.%I AS q
       SET vt = clock_timestamp() + make_interval(secs => w.vt_offset)
       FROM unnest($1, $2) AS w (msg_id, vt_offset)
-      WHERE q.msg_id = w.msg_id
+      -- Said twice, so that it goes by key in whichever order the planner joins.
+      WHERE q.msg_id = ANY($1) AND q.msg_id = w.msg_id
       RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message, q.headers
     $query$,
     pgmq.format_table_name(queue_name, 'q')

@@ -5,6 +5,8 @@ LANGUAGE plpgsql
 SET search_path TO ''
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
+SET enable_hashjoin TO off
+SET enable_mergejoin TO off
 AS $$
 DECLARE
   has_root_map boolean;
