@@ -20,10 +20,16 @@ BEGIN
       bool_or(s.initial_tasks = 0) AS has_taskless
     INTO ready
     FROM pgflow.step_states AS s
-    JOIN pgflow.runs AS r ON r.run_id = s.run_id AND r.status || '' = 'started'
-    JOIN pgflow.steps AS definition
-      ON definition.flow_slug = s.flow_slug || '' AND definition.step_slug = s.step_slug
-    WHERE s.run_id = ANY(_advance_runs.run_ids) AND s.status = 'created' AND s.remaining_deps = 0;
+    CROSS JOIN LATERAL (
+      SELECT definition.required_input_pattern, definition.forbidden_input_pattern
+      FROM pgflow.steps AS definition
+      WHERE definition.flow_slug = s.flow_slug AND definition.step_slug = s.step_slug
+      OFFSET 0
+    ) AS definition
+    WHERE s.run_id = ANY(_advance_runs.run_ids)
+      AND s.status = 'created'
+      AND s.remaining_deps = 0
+      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = s.run_id) = 'started';
     EXIT WHEN ready.run_ids IS NULL;
 
     CONTINUE WHEN ready.has_conditions AND pgflow._resolve_conditions(ready.run_ids) > 0;

@@ -17,7 +17,7 @@ BEGIN
       -- Only the last task's batch reads the outputs of them all.
       output = CASE
         WHEN s.remaining_tasks > c.task_count THEN NULL
-        WHEN definition.step_type = 'map' THEN (
+        WHEN k.step_type = 'map' THEN (
           SELECT jsonb_agg(coalesce(t.output, 'null'::jsonb) ORDER BY t.task_index)
           FROM pgflow.step_tasks AS t
           WHERE t.run_id = s.run_id AND t.step_slug = s.step_slug
@@ -28,11 +28,20 @@ BEGIN
           WHERE t.run_id = s.run_id AND t.step_slug = s.step_slug AND t.task_index = 0
         )
       END
-    FROM unnest(run_ids, step_slugs, task_counts) AS c (run_id, step_slug, task_count), pgflow.steps AS definition
-    WHERE s.run_id = c.run_id
-      AND s.step_slug = c.step_slug
-      AND definition.flow_slug = s.flow_slug || ''
-      AND definition.step_slug = s.step_slug
+    FROM unnest(run_ids, step_slugs, task_counts) AS c (run_id, step_slug, task_count)
+    CROSS JOIN LATERAL (
+      SELECT
+        k.ctid,
+        (
+          SELECT definition.step_type
+          FROM pgflow.steps AS definition
+          WHERE definition.flow_slug = k.flow_slug AND definition.step_slug = k.step_slug
+        ) AS step_type
+      FROM pgflow.step_states AS k
+      WHERE k.run_id = c.run_id AND k.step_slug = c.step_slug
+      OFFSET 0
+    ) AS k
+    WHERE s.ctid = k.ctid
     RETURNING s.run_id, s.step_slug, s.status
   )
   SELECT array_agg(c.run_id) AS run_ids, array_agg(c.step_slug) AS step_slugs INTO completed

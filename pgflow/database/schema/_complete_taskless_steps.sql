@@ -14,14 +14,17 @@ BEGIN
       started_at = now(),
       completed_at = now(),
       remaining_tasks = 0,
-      output = CASE WHEN definition.step_type = 'map' THEN '[]'::jsonb END
-    FROM pgflow.steps AS definition
+      output = (
+        SELECT '[]'::jsonb
+        FROM pgflow.steps AS definition
+        WHERE definition.flow_slug = s.flow_slug
+          AND definition.step_slug = s.step_slug
+          AND definition.step_type = 'map'
+      )
     WHERE s.run_id = ANY(run_ids)
       AND s.status = 'created'
       AND s.remaining_deps = 0
       AND s.initial_tasks = 0
-      AND definition.flow_slug = s.flow_slug || ''
-      AND definition.step_slug = s.step_slug
     RETURNING s.run_id, s.step_slug
   )
   SELECT array_agg(c.run_id) AS run_ids, array_agg(c.step_slug) AS step_slugs INTO wave

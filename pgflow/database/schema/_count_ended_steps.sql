@@ -8,6 +8,7 @@ BEGIN
   UPDATE pgflow.runs AS r
   SET remaining_steps = r.remaining_steps - ended.steps
   FROM (SELECT b.run_id, count(*) AS steps FROM unnest(run_ids) AS b (run_id) GROUP BY b.run_id) AS ended
-  WHERE r.run_id = ended.run_id;
+  -- Said twice, so that it goes by key in whichever order the planner joins.
+  WHERE r.run_id = ANY(run_ids) AND r.run_id = ended.run_id;
 END
 $$;

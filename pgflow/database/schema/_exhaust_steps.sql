@@ -19,8 +19,15 @@ BEGIN
     SELECT DISTINCT ON (b.run_id) b.run_id, b.step_slug, b.error_message
     FROM unnest(run_ids, step_slugs, error_messages)
       WITH ORDINALITY AS b (run_id, step_slug, error_message, position)
-    JOIN pgflow.runs AS r ON r.run_id = b.run_id
-    JOIN pgflow.steps AS definition ON definition.flow_slug = r.flow_slug || '' AND definition.step_slug = b.step_slug
+    CROSS JOIN LATERAL (
+      SELECT r.flow_slug, r.status FROM pgflow.runs AS r WHERE r.run_id = b.run_id OFFSET 0
+    ) AS r
+    CROSS JOIN LATERAL (
+      SELECT definition.when_exhausted
+      FROM pgflow.steps AS definition
+      WHERE definition.flow_slug = r.flow_slug AND definition.step_slug = b.step_slug
+      OFFSET 0
+    ) AS definition
     WHERE definition.when_exhausted = 'fail'
     ORDER BY b.run_id, b.position
   ) AS f;
@@ -39,9 +46,16 @@ BEGIN
     SELECT DISTINCT ON (b.run_id, b.step_slug) b.run_id, b.step_slug, b.error_message, definition.when_exhausted
     FROM unnest(run_ids, step_slugs, error_messages)
       WITH ORDINALITY AS b (run_id, step_slug, error_message, position)
-    JOIN pgflow.runs AS r ON r.run_id = b.run_id
-    JOIN pgflow.steps AS definition ON definition.flow_slug = r.flow_slug || '' AND definition.step_slug = b.step_slug
-    WHERE r.status || '' = 'started'
+    CROSS JOIN LATERAL (
+      SELECT r.flow_slug, r.status FROM pgflow.runs AS r WHERE r.run_id = b.run_id OFFSET 0
+    ) AS r
+    CROSS JOIN LATERAL (
+      SELECT definition.when_exhausted
+      FROM pgflow.steps AS definition
+      WHERE definition.flow_slug = r.flow_slug AND definition.step_slug = b.step_slug
+      OFFSET 0
+    ) AS definition
+    WHERE r.status = 'started'
     ORDER BY b.run_id, b.step_slug, b.position
   ) AS s;
   IF skipping.run_ids IS NULL THEN

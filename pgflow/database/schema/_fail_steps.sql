@@ -9,7 +9,10 @@ BEGIN
   UPDATE pgflow.step_states AS s
   SET status = 'failed', failed_at = now(), error_message = f.error_message
   FROM unnest(run_ids, step_slugs, error_messages) AS f (run_id, step_slug, error_message)
-  WHERE s.run_id = f.run_id AND s.step_slug = f.step_slug;
+  CROSS JOIN LATERAL (
+    SELECT k.ctid FROM pgflow.step_states AS k WHERE k.run_id = f.run_id AND k.step_slug = f.step_slug OFFSET 0
+  ) AS k
+  WHERE s.ctid = k.ctid;
 
   UPDATE pgflow.runs AS r
   SET status = 'failed', failed_at = now()

@@ -28,17 +28,33 @@ BEGIN
       child.step_slug AS map_slug
     FROM unnest(run_ids, step_slugs, task_indexes, outputs, judgements)
       WITH ORDINALITY AS b (run_id, step_slug, task_index, output, judgement, position)
-    JOIN pgflow.step_tasks AS t
-      ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
-    JOIN pgflow.steps AS parent ON parent.flow_slug = t.flow_slug || '' AND parent.step_slug = t.step_slug
-    JOIN pgflow.deps AS d ON d.flow_slug = t.flow_slug || '' AND d.dep_slug = t.step_slug
-    JOIN pgflow.steps AS child ON child.flow_slug = d.flow_slug AND child.step_slug = d.step_slug
-    JOIN pgflow.step_states AS waiting ON waiting.run_id = t.run_id AND waiting.step_slug = child.step_slug
+    CROSS JOIN LATERAL (
+      SELECT t.flow_slug, t.step_slug, t.status
+      FROM pgflow.step_tasks AS t
+      WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+      OFFSET 0
+    ) AS t
+    CROSS JOIN LATERAL (
+      SELECT definition.step_slug, definition.step_index
+      FROM pgflow.deps AS d
+      JOIN pgflow.steps AS definition
+        ON definition.flow_slug = t.flow_slug AND definition.step_slug = d.step_slug
+      WHERE d.flow_slug = t.flow_slug AND d.dep_slug = t.step_slug AND definition.step_type = 'map'
+      OFFSET 0
+    ) AS child
     WHERE (b.judgement = 'ready' OR (any_attempt AND b.judgement = 'stale' AND t.status = 'queued'))
       AND jsonb_typeof(b.output) IS DISTINCT FROM 'array'
-      AND parent.step_type = 'single'
-      AND child.step_type = 'map'
-      AND waiting.initial_tasks IS NULL
+      AND (
+        SELECT definition.step_type
+        FROM pgflow.steps AS definition
+        WHERE definition.flow_slug = t.flow_slug AND definition.step_slug = t.step_slug
+      ) = 'single'
+      AND EXISTS (
+        SELECT
+        FROM pgflow.step_states AS waiting
+        WHERE waiting.run_id = b.run_id AND waiting.step_slug = child.step_slug AND waiting.initial_tasks IS NULL
+        OFFSET 0
+      )
     ORDER BY b.run_id, b.position, child.step_index
   )
   SELECT
@@ -68,7 +84,13 @@ BEGIN
   FROM unnest(
     violation.run_ids, violation.step_slugs, violation.task_indexes, violation.outputs, violation.task_errors
   ) AS v (run_id, step_slug, task_index, output, error_message)
-  WHERE t.run_id = v.run_id AND t.step_slug = v.step_slug AND t.task_index = v.task_index;
+  CROSS JOIN LATERAL (
+    SELECT k.ctid
+    FROM pgflow.step_tasks AS k
+    WHERE k.run_id = v.run_id AND k.step_slug = v.step_slug AND k.task_index = v.task_index
+    OFFSET 0
+  ) AS k
+  WHERE t.ctid = k.ctid;
 
   RETURN (
     SELECT array_agg(

@@ -17,17 +17,27 @@ BEGIN
   FOR UPDATE;
 
   PERFORM
-  FROM (SELECT DISTINCT b.run_id, b.step_slug FROM unnest(run_ids, step_slugs) AS b (run_id, step_slug)) AS b
-  JOIN pgflow.step_states AS s ON s.run_id = b.run_id AND s.step_slug = b.step_slug
-  ORDER BY s.run_id, s.step_slug
-  FOR UPDATE OF s;
+  FROM (
+    SELECT DISTINCT b.run_id, b.step_slug
+    FROM unnest(run_ids, step_slugs) AS b (run_id, step_slug)
+    ORDER BY b.run_id, b.step_slug
+  ) AS b
+  CROSS JOIN LATERAL (
+    SELECT FROM pgflow.step_states AS s WHERE s.run_id = b.run_id AND s.step_slug = b.step_slug FOR UPDATE
+  ) AS locked;
 
   PERFORM
-  FROM unnest(run_ids, step_slugs, task_indexes) AS b (run_id, step_slug, task_index)
-  JOIN pgflow.step_tasks AS t
-    ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
-  ORDER BY t.run_id, t.step_slug, t.task_index
-  FOR UPDATE OF t;
+  FROM (
+    SELECT b.run_id, b.step_slug, b.task_index
+    FROM unnest(run_ids, step_slugs, task_indexes) AS b (run_id, step_slug, task_index)
+    ORDER BY b.run_id, b.step_slug, b.task_index
+  ) AS b
+  CROSS JOIN LATERAL (
+    SELECT
+    FROM pgflow.step_tasks AS t
+    WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+    FOR UPDATE
+  ) AS locked;
 
   RETURN (
     WITH judged AS (
@@ -35,16 +45,25 @@ BEGIN
         b.*,
         CASE
           WHEN t.run_id IS NULL THEN 'unknown'
-          WHEN r.status <> 'started' OR s.status <> 'started' THEN 'over'
+          WHEN t.run_status <> 'started' OR t.step_status <> 'started' THEN 'over'
           WHEN t.status <> 'started' OR t.attempts_count <> coalesce(b.attempt, t.attempts_count) THEN 'stale'
           ELSE 'ready'
         END AS judgement
       FROM unnest(run_ids, step_slugs, task_indexes, attempts)
         WITH ORDINALITY AS b (run_id, step_slug, task_index, attempt, position)
-      LEFT JOIN pgflow.step_tasks AS t
-        ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
-      LEFT JOIN pgflow.step_states AS s ON s.run_id = b.run_id AND s.step_slug = b.step_slug
-      LEFT JOIN pgflow.runs AS r ON r.run_id = b.run_id
+      LEFT JOIN LATERAL (
+        SELECT
+          t.run_id,
+          t.status,
+          t.attempts_count,
+          (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = t.run_id) AS run_status,
+          (
+            SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = t.run_id AND s.step_slug = t.step_slug
+          ) AS step_status
+        FROM pgflow.step_tasks AS t
+        WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+        OFFSET 0
+      ) AS t ON true
     ),
     numbered AS (
       SELECT

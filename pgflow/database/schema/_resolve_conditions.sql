@@ -27,13 +27,21 @@ BEGIN
       array_agg(definition.when_unmet ORDER BY s.run_id, definition.step_index) AS modes
     INTO unmet
     FROM pgflow.step_states AS s
-    JOIN pgflow.runs AS r ON r.run_id = s.run_id AND r.status || '' = 'started'
-    JOIN pgflow.steps AS definition
-      ON definition.flow_slug = s.flow_slug || '' AND definition.step_slug = s.step_slug
+    CROSS JOIN LATERAL (
+      SELECT
+        definition.step_index,
+        definition.deps_count,
+        definition.when_unmet,
+        definition.required_input_pattern,
+        definition.forbidden_input_pattern
+      FROM pgflow.steps AS definition
+      WHERE definition.flow_slug = s.flow_slug AND definition.step_slug = s.step_slug
+      OFFSET 0
+    ) AS definition
     CROSS JOIN LATERAL (
       SELECT
         CASE
-          WHEN definition.deps_count = 0 THEN r.input
+          WHEN definition.deps_count = 0 THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = s.run_id)
           ELSE pgflow._dependency_outputs(s.flow_slug, s.run_id, s.step_slug)
         END AS value
       OFFSET 0
@@ -41,6 +49,7 @@ BEGIN
     WHERE s.run_id = ANY(run_ids)
       AND s.status = 'created'
       AND s.remaining_deps = 0
+      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = s.run_id) = 'started'
       AND (definition.required_input_pattern IS NOT NULL OR definition.forbidden_input_pattern IS NOT NULL)
       AND (
         NOT input.value @> definition.required_input_pattern

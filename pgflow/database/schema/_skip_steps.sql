@@ -21,7 +21,10 @@ BEGIN
       remaining_tasks = NULL
     FROM unnest(run_ids, step_slugs, skip_reasons, error_messages)
       AS b (run_id, step_slug, skip_reason, error_message)
-    WHERE s.run_id = b.run_id AND s.step_slug = b.step_slug AND s.status IN ('created', 'started')
+    CROSS JOIN LATERAL (
+      SELECT k.ctid FROM pgflow.step_states AS k WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug OFFSET 0
+    ) AS k
+    WHERE s.ctid = k.ctid AND s.status IN ('created', 'started')
     RETURNING s.run_id, s.step_slug
   )
   SELECT array_agg(s.run_id) AS run_ids, array_agg(s.step_slug) AS step_slugs INTO skipped
@@ -32,17 +35,30 @@ BEGIN
   PERFORM pgflow._count_ended_steps(skipped.run_ids);
 
   PERFORM
-  FROM unnest(skipped.run_ids, skipped.step_slugs) AS b (run_id, step_slug)
-  JOIN pgflow.step_tasks AS t ON t.run_id = b.run_id AND t.step_slug = b.step_slug
-  WHERE t.status IN ('queued', 'started')
-  ORDER BY t.run_id, t.step_slug, t.task_index
-  FOR UPDATE OF t;
+  FROM (
+    SELECT b.run_id, b.step_slug
+    FROM unnest(skipped.run_ids, skipped.step_slugs) AS b (run_id, step_slug)
+    ORDER BY b.run_id, b.step_slug
+  ) AS b
+  CROSS JOIN LATERAL (
+    SELECT
+    FROM pgflow.step_tasks AS t
+    WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.status IN ('queued', 'started')
+    ORDER BY t.task_index
+    FOR UPDATE
+  ) AS locked;
 
   WITH skipped_task AS (
     UPDATE pgflow.step_tasks AS t
     SET status = 'skipped'
     FROM unnest(skipped.run_ids, skipped.step_slugs) AS b (run_id, step_slug)
-    WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.status IN ('queued', 'started')
+    CROSS JOIN LATERAL (
+      SELECT k.ctid
+      FROM pgflow.step_tasks AS k
+      WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.status IN ('queued', 'started')
+      OFFSET 0
+    ) AS k
+    WHERE t.ctid = k.ctid
     RETURNING t.flow_slug, t.message_id
   )
   SELECT array_agg(t.flow_slug) AS flow_slugs, array_agg(t.message_id) AS message_ids INTO ended

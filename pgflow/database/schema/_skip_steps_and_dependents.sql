@@ -8,11 +8,16 @@ AS $$
   WITH RECURSIVE affected (flow_slug, run_id, step_slug, is_given) AS (
     SELECT r.flow_slug, b.run_id, b.step_slug, true
     FROM unnest(run_ids, step_slugs) AS b (run_id, step_slug)
-    JOIN pgflow.runs AS r ON r.run_id = b.run_id
+    CROSS JOIN LATERAL (SELECT r.flow_slug FROM pgflow.runs AS r WHERE r.run_id = b.run_id OFFSET 0) AS r
     UNION
     SELECT d.flow_slug, a.run_id, d.step_slug, false
     FROM affected AS a
-    JOIN pgflow.deps AS d ON d.flow_slug = a.flow_slug AND d.dep_slug = a.step_slug
+    CROSS JOIN LATERAL (
+      SELECT d.flow_slug, d.step_slug
+      FROM pgflow.deps AS d
+      WHERE d.flow_slug = a.flow_slug AND d.dep_slug = a.step_slug
+      OFFSET 0
+    ) AS d
   ),
   step AS (
     SELECT

@@ -11,7 +11,7 @@ DECLARE
 BEGIN
   FOR batch IN
     WITH ready AS (
-      SELECT s.run_id, s.step_slug
+      SELECT s.ctid
       FROM pgflow.step_states AS s
       WHERE s.run_id = ANY(_start_ready_steps.run_ids)
         AND s.status = 'created'
@@ -25,7 +25,7 @@ BEGIN
       UPDATE pgflow.step_states AS s
       SET status = 'started', started_at = now(), remaining_tasks = s.initial_tasks
       FROM ready
-      WHERE s.run_id = ready.run_id AND s.step_slug = ready.step_slug
+      WHERE s.ctid = ready.ctid
       RETURNING s.flow_slug, s.run_id, s.step_slug, s.initial_tasks
     )
     SELECT

@@ -23,18 +23,26 @@ BEGIN
     WHERE t.message_id = ANY(p_msg_ids) AND t.status || '' = 'queued'
   ),
   claimable AS (
-    SELECT t.run_id, t.step_slug, t.task_index
-    FROM candidate AS c
-    JOIN pgflow.step_tasks AS t
-      ON t.run_id = c.run_id AND t.step_slug = c.step_slug AND t.task_index = c.task_index
-    JOIN pgflow.step_states AS s ON s.run_id = c.run_id AND s.step_slug = c.step_slug
-    JOIN pgflow.runs AS r ON r.run_id = c.run_id
-    WHERE c.flow_slug = p_flow_slug
-      AND t.status || '' = 'queued'
-      AND s.status || '' = 'started'
-      AND r.status || '' = 'started'
-    ORDER BY t.run_id, t.step_slug, t.task_index
-    FOR UPDATE OF t SKIP LOCKED
+    SELECT t.ctid
+    FROM (
+      SELECT c.run_id, c.step_slug, c.task_index
+      FROM candidate AS c
+      WHERE c.flow_slug = p_flow_slug
+        AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = c.run_id) = 'started'
+        AND (
+          SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = c.run_id AND s.step_slug = c.step_slug
+        ) = 'started'
+      ORDER BY c.run_id, c.step_slug, c.task_index
+    ) AS c
+    CROSS JOIN LATERAL (
+      SELECT t.ctid
+      FROM pgflow.step_tasks AS t
+      WHERE t.run_id = c.run_id
+        AND t.step_slug = c.step_slug
+        AND t.task_index = c.task_index
+        AND t.status || '' = 'queued'
+      FOR UPDATE SKIP LOCKED
+    ) AS t
   ),
   started AS (
     UPDATE pgflow.step_tasks AS t
@@ -45,7 +53,7 @@ BEGIN
       started_at = greatest(now(), t.queued_at),
       last_worker_id = p_worker_id
     FROM claimable AS c
-    WHERE t.run_id = c.run_id AND t.step_slug = c.step_slug AND t.task_index = c.task_index
+    WHERE t.ctid = c.ctid
     RETURNING t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id
   )
   SELECT

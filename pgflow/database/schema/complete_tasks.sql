@@ -25,10 +25,13 @@ BEGIN
     SET status = 'completed', completed_at = now(), output = b.output
     FROM unnest(run_ids, step_slugs, task_indexes, outputs, judgements)
       AS b (run_id, step_slug, task_index, output, judgement)
-    WHERE b.judgement = 'ready'
-      AND t.run_id = b.run_id
-      AND t.step_slug = b.step_slug
-      AND t.task_index = b.task_index
+    CROSS JOIN LATERAL (
+      SELECT k.ctid
+      FROM pgflow.step_tasks AS k
+      WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.task_index = b.task_index
+      OFFSET 0
+    ) AS k
+    WHERE b.judgement = 'ready' AND t.ctid = k.ctid
     RETURNING t.flow_slug, t.run_id, t.step_slug, t.message_id
   ),
   step AS (
@@ -55,10 +58,14 @@ BEGIN
   IF 'over' = ANY(judgements) THEN
     PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
     FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
-    JOIN pgflow.runs AS r ON r.run_id = b.run_id
-    JOIN pgflow.step_tasks AS t
-      ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
-    WHERE b.judgement = 'over' AND r.status <> 'failed';
+    CROSS JOIN LATERAL (
+      SELECT t.flow_slug, t.message_id
+      FROM pgflow.step_tasks AS t
+      WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+      OFFSET 0
+    ) AS t
+    WHERE b.judgement = 'over'
+      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = b.run_id) <> 'failed';
   END IF;
 
   PERFORM pgflow._advance_runs(run_ids);

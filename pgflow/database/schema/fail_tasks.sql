@@ -20,7 +20,7 @@ BEGIN
     array_agg(
       CASE
         WHEN b.judgement <> 'ready' THEN b.judgement
-        WHEN t.attempts_count < coalesce(s.opt_max_attempts, f.opt_max_attempts) THEN 'retried'
+        WHEN t.has_attempts_left THEN 'retried'
         ELSE 'failed'
       END
       ORDER BY b.position
@@ -28,10 +28,20 @@ BEGIN
   INTO judgements
   FROM unnest(run_ids, step_slugs, task_indexes, judgements)
     WITH ORDINALITY AS b (run_id, step_slug, task_index, judgement, position)
-  LEFT JOIN pgflow.step_tasks AS t
-    ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
-  LEFT JOIN pgflow.steps AS s ON s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug
-  LEFT JOIN pgflow.flows AS f ON f.flow_slug = t.flow_slug;
+  LEFT JOIN LATERAL (
+    SELECT
+      t.attempts_count < coalesce(
+        (
+          SELECT s.opt_max_attempts
+          FROM pgflow.steps AS s
+          WHERE s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug
+        ),
+        (SELECT f.opt_max_attempts FROM pgflow.flows AS f WHERE f.flow_slug = t.flow_slug)
+      ) AS has_attempts_left
+    FROM pgflow.step_tasks AS t
+    WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+    OFFSET 0
+  ) AS t ON true;
 
   IF 'retried' = ANY(judgements) THEN
     PERFORM pgflow._retry_tasks(
@@ -46,22 +56,33 @@ BEGIN
     -- Tasks that are still started in a run that has failed end with it.
     UPDATE pgflow.step_tasks AS t
     SET status = 'failed', failed_at = now(), error_message = b.error_message
-    FROM
-      unnest(run_ids, step_slugs, task_indexes, error_messages, attempts, judgements)
-        AS b (run_id, step_slug, task_index, error_message, attempt, judgement),
-      pgflow.runs AS r
-    WHERE t.run_id = b.run_id
-      AND t.step_slug = b.step_slug
-      AND t.task_index = b.task_index
+    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, attempts, judgements)
+      AS b (run_id, step_slug, task_index, error_message, attempt, judgement)
+    CROSS JOIN LATERAL (
+      SELECT k.ctid
+      FROM pgflow.step_tasks AS k
+      WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.task_index = b.task_index
+      OFFSET 0
+    ) AS k
+    WHERE t.ctid = k.ctid
       AND t.status || '' = 'started'
       AND t.attempts_count = coalesce(b.attempt, t.attempts_count)
-      AND r.run_id = b.run_id
-      AND (b.judgement = 'failed' OR (b.judgement = 'over' AND r.status || '' = 'failed'));
+      AND (
+        b.judgement = 'failed'
+        OR (
+          b.judgement = 'over'
+          AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = b.run_id) = 'failed'
+        )
+      );
 
     PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
     FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
-    JOIN pgflow.step_tasks AS t
-      ON t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+    CROSS JOIN LATERAL (
+      SELECT t.flow_slug, t.message_id
+      FROM pgflow.step_tasks AS t
+      WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+      OFFSET 0
+    ) AS t
     WHERE b.judgement IN ('failed', 'over');
   END IF;
 

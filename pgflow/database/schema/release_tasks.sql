@@ -21,10 +21,13 @@ BEGIN
       attempts_count = t.attempts_count - 1,
       last_worker_id = NULL
     FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
-    WHERE b.judgement = 'ready'
-      AND t.run_id = b.run_id
-      AND t.step_slug = b.step_slug
-      AND t.task_index = b.task_index
+    CROSS JOIN LATERAL (
+      SELECT k.ctid
+      FROM pgflow.step_tasks AS k
+      WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.task_index = b.task_index
+      OFFSET 0
+    ) AS k
+    WHERE b.judgement = 'ready' AND t.ctid = k.ctid
     RETURNING t.flow_slug, t.message_id
   )
   SELECT
