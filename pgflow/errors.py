@@ -106,6 +106,14 @@ class DatabaseBusyError(DatabaseError):
 raise max_connections, or hold them for less long"""
 
 
+class DatabaseRefusedError(DatabaseError):
+    """PostgreSQL refused: {reason}"""
+
+
+class UndeliveredError(DatabaseError):
+    """{count} outcomes could not be delivered to the database {target}: their tasks run again once they are requeued"""
+
+
 class EmbeddedServerError(DatabaseError):
     """{message}"""
 

@@ -41,6 +41,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
     yield from servers.running(binaries)
 
 
+@pytest.fixture
+def own_server() -> Iterator[servers.Server]:
+    """A server that the test may stop."""
+    binaries = servers.wheel_binaries() or servers.system_binaries()
+    if binaries is None:
+        skip_or_fail("no PostgreSQL was found")
+    assert binaries is not None
+    yield from servers.running(binaries)
+
+
 @pytest.fixture(scope="session")
 def template(server: servers.Server) -> str:
     """The name of a database with the pgflow schema, to clone."""

@@ -6,10 +6,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeGuard
 
 import click
 
 from pgflow.errors import DatabaseError, PgflowError, UsageError
+
+if TYPE_CHECKING:
+    import psycopg
 
 RUN_FAILED = 1
 USAGE = 2
@@ -33,7 +37,9 @@ def ending_in_words() -> Iterator[None]:
     except Exception as error:
         if not _is_of_psycopg(error):
             raise
-        _end(f"PostgreSQL: {str(error).strip().partition(chr(10))[0]}", DATABASE)
+        from pgflow.database.failures import in_words
+
+        _end(str(in_words(error)), DATABASE)
 
 
 def _exit_code(error: PgflowError) -> int:
@@ -42,7 +48,7 @@ def _exit_code(error: PgflowError) -> int:
     return DATABASE if isinstance(error, DatabaseError) else RUN_FAILED
 
 
-def _is_of_psycopg(error: Exception) -> bool:
+def _is_of_psycopg(error: Exception) -> TypeGuard[psycopg.Error]:
     # Without importing psycopg for it: an error of psycopg's can only come from where it is imported.
     return any(base.__module__.startswith("psycopg") for base in type(error).__mro__)
 

@@ -21,7 +21,8 @@ class Interrupts:
 
     def __init__(self, again: Callable[[], None]) -> None:
         self._again = again
-        self._count = 0
+        # And a list: `+= 1` may be interrupted by another handler that does the same.
+        self._came: list[int] = []
         # A pipe: a signal handler must not touch a lock that the code it interrupts may hold.
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
@@ -35,19 +36,19 @@ class Interrupts:
     @property
     def came(self) -> bool:
         """Whether there was one."""
-        return self._count > 0
+        return bool(self._came)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the first interrupt, at most so long; whether there was one."""
         select.select([self._reader], [], [], seconds)
         return self.came
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self._count += 1
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._came.append(number)
         os.write(self._writer, b"!")
-        if self._count > 1:
+        if len(self._came) > 1:
             self._again()
-        if self._count > PATIENCE:
+        if len(self._came) > PATIENCE:
             raise KeyboardInterrupt
 
     def __exit__(

@@ -24,14 +24,8 @@ def worker(
 
     from pgflow.database.choice import open_database
     from pgflow.worker import available_cores
-    from pgflow.worker.lifecycle import (
-        CONNECTIONS,
-        Options,
-        StopRequest,
-        log_to_stderr,
-        serve,
-        stop_on_signals,
-    )
+    from pgflow.worker.lifecycle import CONNECTIONS, Options, log_to_stderr, serve
+    from pgflow.worker.stopping import StopRequest, stop_on_signals
 
     log_to_stderr(logging.INFO)
     options = Options(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pgflow.errors import DatabaseError
+from pgflow.errors import DatabaseError, DatabaseRefusedError
 
 FAILURES = (DatabaseError, psycopg.Error)
 """Everything that a call to ``Database`` raises when the database does not do its part."""
@@ -28,3 +28,11 @@ def is_data_error(error: Exception) -> bool:
     if not isinstance(error, psycopg.Error) or error.sqlstate is None:
         return False
     return error.sqlstate[:2] not in _TRANSIENT_CLASSES
+
+
+def in_words(error: psycopg.Error) -> DatabaseRefusedError:
+    """A statement's error as one of ours: in one line, with the remedy where there is one."""
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        reason += "; connect as the owner of the schemas pgflow and pgmq, or let the owner grant them to this role"
+    return DatabaseRefusedError(reason=reason)

@@ -83,11 +83,15 @@ class Worker:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # stdin stays open: its end tells the dispatcher that this process is gone.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(self._order() + "\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        try:
+            # stdin stays open: its end tells the dispatcher that this process is gone.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(self._order() + "\n")
+                self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BaseException:  # Ctrl-C while the flows are imported
+            self.stop(timeout=0)
+            raise
         answer = json.loads(line) if line else None
         if answer is None or "error" in answer:
             self._abandon_start(answer)

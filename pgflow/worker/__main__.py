@@ -13,16 +13,22 @@ import os
 import sys
 import threading
 
+import psycopg
+
 from pgflow.database import Database
+from pgflow.database.failures import in_words
 from pgflow.errors import PgflowError
-from pgflow.worker.lifecycle import Options, StopRequest, log_to_stderr, serve, stop_on_signals
+from pgflow.worker.lifecycle import Options, log_to_stderr, serve
+from pgflow.worker.stopping import StopRequest, stop_on_signals
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Serve until told to stop; 0 after a clean end, 1 when it did not start."""
+    """Serve until told to stop; 0 after a clean end, 1 when it did not start or could not deliver everything."""
     log_to_stderr(logging.WARNING)
     order = json.loads(sys.stdin.readline())
-    answers = _take_stdout()
+    answer = _Answer()
     request = StopRequest()
     threading.Thread(target=_hear_parent, args=(request,), name="pgflow-parent", daemon=True).start()
     options = Options(
@@ -33,29 +39,42 @@ def main() -> int:
     )
     try:
         with stop_on_signals(request), Database.from_order(order["database"]) as database:
-            serve(database, options, lambda slugs: _answer(answers, {"ready": slugs}), request)
+            serve(database, options, lambda slugs: answer.give({"ready": slugs}), request)
     except PgflowError as error:
-        _answer(answers, {"error": type(error).__name__, "values": error.values})
-        return 1
+        return answer.fail(error)
+    except psycopg.Error as error:
+        return answer.fail(in_words(error))
     return 0
 
 
-def _take_stdout() -> int:
-    """Standard output becomes standard error, so that nothing printed can be taken for the answer."""
-    answers = os.dup(1)
-    os.dup2(2, 1)
-    return answers
+class _Answer:
+    """The one line on standard output. Everything else that is printed there goes to standard error instead, so
+    that nothing can be taken for the answer."""
 
+    def __init__(self) -> None:
+        self._descriptor: int | None = os.dup(1)
+        os.dup2(2, 1)
 
-def _answer(answers: int, answer: dict[str, object]) -> None:
-    os.write(answers, json.dumps(answer, default=str).encode() + b"\n")
-    os.close(answers)
+    def give(self, answer: dict[str, object]) -> None:
+        """Give it."""
+        assert self._descriptor is not None
+        os.write(self._descriptor, json.dumps(answer, default=str).encode() + b"\n")
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def fail(self, error: PgflowError) -> int:
+        """Answer with the error, or log it if the answer was given; the exit code."""
+        if self._descriptor is None:
+            logger.error("%s", error)
+        else:
+            self.give({"error": type(error).__name__, "values": error.values})
+        return 1
 
 
 def _hear_parent(request: StopRequest) -> None:
     while os.read(0, 4096):
         request.end_at_once()
-    request.drain()
+    request.drain_unattended()
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ class Collector:
         self._wakeup = wakeup
         self._backoff = Backoff()
         self._waiting: deque[Item] = deque()
+        self._under_way: list[Item] = []
         self._undelivered_tasks = 0
         self._undelivered_characters = 0
         self._changed = threading.Condition()
@@ -94,16 +95,28 @@ class Collector:
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join()
 
-    def abandon(self) -> None:
-        """Let ``stop`` return although the database does not answer; the undelivered tasks are logged."""
+    def wait_until_stopped(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until everything is delivered; whether that is so."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def abandon(self) -> int:
+        """Give up what is not delivered: it is logged. Returns how many outcomes that were."""
         self._abandoned.set()
+        with self._changed:
+            undelivered = [*self._under_way, *self._waiting]
+        for item in undelivered:
+            logger.error("undelivered: %s: %s", item.task, type(item.outcome).__name__)
+        return len(undelivered)
 
     def _loop(self) -> None:
         while batch := self._next_batch():
             self._flush(batch)
+            if self._abandoned.is_set():
+                return
             with self._changed:
+                self._under_way = []
                 self._undelivered_tasks -= len(batch)
                 self._undelivered_characters -= sum(item.size for item in batch)
                 self._changed.notify_all()
@@ -121,6 +134,7 @@ class Collector:
                     break
                 batch.append(self._waiting.popleft())
                 characters += size
+            self._under_way = batch
         return batch
 
     def _flush(self, batch: Sequence[Item]) -> None:
@@ -156,8 +170,6 @@ class Collector:
         """Pause before the next try; False when it was given up. Delivering twice is harmless: the attempt is
         part of every verdict, so one that was committed before the connection broke is recognised."""
         if self._abandoned.is_set():
-            for item in items:
-                logger.error("undelivered: %s: %s", item.task, type(item.outcome).__name__)
             return False
         pause = self._backoff.pause()
         logger.warning("delivering %d outcomes failed, next try in %.1f s: %s", len(items), pause, error)

@@ -48,10 +48,14 @@ class Dispatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop claiming; what was claimed has been handed over when this returns."""
+        """Claim nothing more."""
         self._stopping.set()
         self._wakeup.notify()
-        self._thread.join()
+
+    def wait_until_stopped(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until what was claimed has been handed over; whether that is so."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

@@ -18,7 +18,7 @@ class Leases:
     """Renews the heartbeats of all the worker's rows in one statement.
 
     Thread: ``pgflow-leases`` runs ``_loop``, and calls ``on_deprecated`` once if an operator deprecates the worker.
-    A heartbeat that fails is logged; the next one is on time.
+    A heartbeat that fails is logged; the next one is on time. At its end it marks the rows stopped.
     """
 
     def __init__(self, database: Database, worker_ids: Sequence[str], on_deprecated: Callable[[], None]) -> None:
@@ -33,9 +33,13 @@ class Leases:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the heartbeats."""
+        """End the heartbeats, and say so in the rows."""
         self._stopping.set()
-        self._thread.join()
+
+    def wait_until_stopped(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds for the thread's end; whether it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         deprecated = False
@@ -49,3 +53,7 @@ class Leases:
                 deprecated = True
                 logger.info("an operator deprecated this worker")
                 self._on_deprecated()
+        try:
+            workers.mark_stopped(self._database, self._worker_ids)
+        except FAILURES as error:
+            logger.warning("the worker's rows could not be marked stopped: %s", error)

@@ -11,16 +11,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pebble
+from pebble import ProcessExpired, ProcessFuture
 
 from pgflow import errors
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import WorkerStartError
 from pgflow.outcome import Outcome
+from pgflow.process import tree
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
@@ -43,6 +47,14 @@ class FlowDescription:
 
     slug: str
     shape_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDescriptions:
+    """The flows of a worker, and the names of the threads that importing them started."""
+
+    flows: list[FlowDescription]
+    threads: list[str]
 
 
 class Pool:
@@ -69,6 +81,7 @@ class Pool:
         self._idle: dict[Slot, None] = {}
         self._held = 0
         self._start_failure: Exception | None = None
+        self._description: ProcessFuture[str] | None = None
         context = multiprocessing.get_context("forkserver")
         self._slots = [Slot(self._settings(number, conninfo), context, listener=self) for number in range(1, slots + 1)]
         self._stopping = threading.Event()
@@ -92,22 +105,29 @@ class Pool:
             slot.start()
         self._watch.start()
 
-    def describe_flows(self) -> tuple[list[FlowDescription], list[str]]:
-        """The flows, and the names of the threads that importing them started, learnt from a pool process.
+    def describe_flows(self, timeout: float) -> FlowDescriptions | None:
+        """The flows, learnt from the first process; None if they are not known after ``timeout`` seconds, as their
+        import takes what it takes. Then ask again.
 
         Raises what the import raised, FlowNotFoundError, FlowImportError or FlowDefinitionError, and
-        WorkerStartError if no pool process starts.
+        WorkerStartError if no pool process starts or the import ends it.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._idle or self._start_failure)
-            if not self._idle:
-                raise WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
-            slot = next(iter(self._idle))
-        answer: dict[str, Any] = json.loads(slot.call(child.describe_flows))
-        if "error" in answer:
-            raise getattr(errors, answer["error"])(**answer["values"])
-        flows = [FlowDescription(flow["slug"], json.dumps(flow["shape"])) for flow in answer["flows"]]
-        return flows, answer["threads"]
+        if self._description is None:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._idle or self._start_failure, timeout):
+                    return None
+                if not self._idle:
+                    raise WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
+                slot = next(iter(self._idle))
+            self._description = slot.call(child.describe_flows)
+        try:
+            return _read_description(self._description.result(timeout))
+        except FutureTimeoutError:
+            return None
+        except ProcessExpired as death:
+            raise WorkerStartError(
+                message=f"Importing the flows ended the process, exit code {death.exitcode}"
+            ) from None
 
     # For the dispatcher.
 
@@ -184,10 +204,32 @@ class Pool:
         for slot in self._slots:
             slot.stop(reason)
 
-    def join(self) -> None:
-        """Wait until all processes and threads have ended, and remove what they shared."""
+    def wait_until_ended(self, timeout: float) -> bool:
+        """After ``stop``: wait up to ``timeout`` seconds until all processes and threads have ended; whether that
+        is so. Then what they shared has been removed."""
         self._stopping.set()
-        self._watch.join()
-        for slot in self._slots:
-            slot.join()
+        deadline = time.monotonic() + timeout
+        self._watch.join(timeout)
+        ended = [slot.wait_until_ended(deadline - time.monotonic()) for slot in self._slots]
+        if self._watch.is_alive() or not all(ended):
+            return False
         shutil.rmtree(self._folder, ignore_errors=True)
+        return True
+
+    def abandon(self) -> None:
+        """End all processes without waiting for threads: one may be starting a process, which takes as long as
+        the flows' import."""
+        self._stopping.set()
+        self.stop("the worker was ended")
+        # No public way to its pid; the processes that it started die with it (child.initialize).
+        if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):
+            tree.kill(pid)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _read_description(text: str) -> FlowDescriptions:
+    answer: dict[str, Any] = json.loads(text)
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(**answer["values"])
+    flows = [FlowDescription(flow["slug"], json.dumps(flow["shape"])) for flow in answer["flows"]]
+    return FlowDescriptions(flows, answer["threads"])

@@ -21,12 +21,13 @@ from pebble import ProcessExpired, ProcessFuture
 
 from pgflow import executor
 from pgflow.database.tasks import ClaimedTask
+from pgflow.errors import WorkerStartError
 from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
 from pgflow.process import card, stack
 from pgflow.process.usage import Usage
 from pgflow.worker import child
 from pgflow.worker.logbook import Logbook
-from pgflow.worker.poolprocess import START_TIMEOUT_SECONDS, PoolProcess
+from pgflow.worker.poolprocess import PoolProcess
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class Slot:
         self._running: _Running | None = None
         self._doomed: _Running | None = None
         self._number = 0
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._has_ended = False
         self._renewal = threading.Event()
         self._renewal.set()
         self._thread = threading.Thread(target=self._loop, name=settings.logbook.stem, daemon=True)
@@ -102,7 +104,7 @@ class Slot:
         while True:
             self._renewal.wait()
             self._renewal.clear()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             if self._process is None:
                 self._start_process()
@@ -110,12 +112,14 @@ class Slot:
 
     def _start_process(self) -> None:
         failures = 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             time.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             try:
                 self._logbook.end()
                 process = PoolProcess.start(self._settings, self._context)
             except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on trying
+                if self._stopping.is_set():
+                    return
                 failures += 1
                 self._listener.slot_failed(self, failures, error)
                 continue
@@ -142,16 +146,17 @@ class Slot:
 
     # A task.
 
-    def call(self, function: Callable[[], Any]) -> Any:
-        """Run one of ``child``'s functions in the idle process and wait for its result."""
+    def call(self, function: Callable[[], Any]) -> ProcessFuture[Any]:
+        """Run one of ``child``'s functions in the idle process."""
         if self._process is None:
-            raise RuntimeError(f"{self} has no process")
-        return self._process.schedule(function).result(START_TIMEOUT_SECONDS)
+            raise WorkerStartError(message=f"The process of {self} has died")
+        return self._process.schedule(function)
 
     def run(self, task: ClaimedTask) -> None:
-        """Start a task in the idle process. If the process has died meanwhile the task ends as Released."""
+        """Start a task in the idle process. If it has died meanwhile, or the slot was stopped, the task ends as
+        Released."""
         with self._lock:
-            process = self._process
+            process = self._process if not self._stopping.is_set() else None
             self._number += 1
             running = self._running = _Running(self._number, task, time.monotonic())
         try:
@@ -225,7 +230,7 @@ class Slot:
         report its exit code; if pebble is silent the code was 0.
         """
         process, running = self._process, self._running
-        if process is None or self._stopping:
+        if process is None or self._stopping.is_set():
             return False
         if process.has_died():
             if running is None:
@@ -297,19 +302,25 @@ class Slot:
 
     def stop(self, reason: str) -> None:
         """End the process; a task that still runs is killed and ends as Released(``reason``)."""
-        self._stopping = True
-        process, running = self._process, self._running
+        with self._lock:
+            self._stopping.set()
+            process, running = self._process, self._running
         if running is not None and self._take(running):
             if process is not None:
                 process.kill()
             self._listener.task_ended(running.task, Released(reason))
         self._renewal.set()
 
-    def join(self) -> None:
-        """Wait until the slot's thread and its process have ended."""
-        self._thread.join()
-        if self._process is not None:
-            self._retire(self._process)
-        self._discard_retired()
-        self._logbook.close()
-        os.close(self._dump_fd)
+    def wait_until_ended(self, timeout: float) -> bool:
+        """After ``stop``: wait up to ``timeout`` seconds for the slot's thread; then its process has ended."""
+        self._thread.join(max(timeout, 0))
+        if self._thread.is_alive():
+            return False
+        if not self._has_ended:
+            self._has_ended = True
+            if self._process is not None:
+                self._retire(self._process)
+            self._discard_retired()
+            self._logbook.close()
+            os.close(self._dump_fd)
+        return True

@@ -1,20 +1,19 @@
-"""``pgflow run`` while its database goes away and comes back."""
+"""The command line and a database that goes away and comes back, or refuses."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.conftest import skip_or_fail
+import pytest
+
 from tests.support import servers
-from tests.support.cli import TIMEOUT_SECONDS, begun
+from tests.support.cli import TIMEOUT_SECONDS, begun, call
 from tests.support.waiting import wait_until
 
+FLOW = "tests.flows.arithmetic:flow"
 
-def test_a_run_outlives_a_restart_of_the_database(tmp_path: Path) -> None:
-    binaries = servers.wheel_binaries() or servers.system_binaries()
-    if binaries is None:
-        skip_or_fail("no PostgreSQL was found")
-    assert binaries is not None
+
+def test_a_run_outlives_a_restart_of_the_database(own_server: servers.Server, tmp_path: Path) -> None:
     module = tmp_path / "patient.py"
     module.write_text(
         "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('patient', timeout=60)\n"
@@ -23,17 +22,28 @@ def test_a_run_outlives_a_restart_of_the_database(tmp_path: Path) -> None:
         f"    while not pathlib.Path({str(tmp_path)!r}, 'go').exists(): time.sleep(0.01)\n"
         "    return 'went'\n"
     )
-    server = servers.Server(binaries)
-    try:
-        with begun("run", f"{module}:flow", "--slots", "1", url=server.url()) as process:
-            wait_until((tmp_path / "began").exists, "the handler runs")
-            server.stop("fast")
-            assert process.stderr is not None
-            while "trying until it is back" not in process.stderr.readline():
-                assert process.poll() is None
-            (tmp_path / "go").touch()
-            server.start()
-            stdout, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-            assert (process.returncode, stdout) == (0, '{"wait":"went"}\n')
-    finally:
-        server.remove()
+    with begun("run", f"{module}:flow", "--slots", "1", url=own_server.url()) as process:
+        wait_until((tmp_path / "began").exists, "the handler runs")
+        own_server.stop("fast")
+        assert process.stderr is not None
+        while "trying until it is back" not in process.stderr.readline():
+            assert process.poll() is None
+        (tmp_path / "go").touch()
+        own_server.start()
+        stdout, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert (process.returncode, stdout) == (0, '{"wait":"went"}\n')
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", FLOW], ["worker", FLOW], ["start", FLOW], ["compile", FLOW]], ids=lambda a: a[0]
+)
+def test_a_role_without_rights_is_told_so_in_one_line(
+    server: servers.Server, database_url: str, arguments: list[str]
+) -> None:
+    with server.admin() as admin:
+        admin.execute("DROP ROLE IF EXISTS stranger")
+        admin.execute("CREATE ROLE stranger LOGIN")
+    result = call(*arguments, url=database_url.replace("postgres@", "stranger@"))
+    assert (result.returncode, result.stdout) == (3, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: PostgreSQL refused: permission denied for schema pgflow; connect as the owner")

@@ -17,6 +17,7 @@ from pgflow.worker.wakeup import Wakeup
 from tests.support import servers
 from tests.support.sql import Core
 
+WAIT_SECONDS = 30
 WORKER_ID = "00000000-0000-4000-8000-000000000001"
 
 
@@ -39,7 +40,12 @@ def collecting(database: Database) -> Iterator[Collector]:
     collector = Collector(database, Wakeup())
     collector.start()
     yield collector
+    deliver_all(collector)
+
+
+def deliver_all(collector: Collector) -> None:
     collector.stop()
+    assert collector.wait_until_stopped(WAIT_SECONDS)
 
 
 def claim_map(core: Core, database: Database, elements: int, max_attempts: int = 1) -> list[ClaimedTask]:
@@ -132,7 +138,7 @@ def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
         collector.start()
         for task in claimed:
             collector.put(task, Completed(json.dumps("x" * 98)))
-    collector.stop()
+    deliver_all(collector)
     assert sum(sizes) == 60
     assert max(sizes) == 10
     assert core.value("SELECT status FROM pgflow.runs") == "completed"
@@ -166,5 +172,7 @@ def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answe
             ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1),
             Completed("1"),
         )
-        collector.abandon()
         collector.stop()
+        assert not collector.wait_until_stopped(0.1)
+        assert collector.abandon() == 1
+        assert collector.wait_until_stopped(WAIT_SECONDS)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from pgflow import Worker
@@ -23,38 +17,8 @@ from pgflow.errors import (
     UsageError,
     WorkerStartError,
 )
-from tests.support.waiting import process_exists, wait_until
-from tests.support.worker import Runs, runs_in
-
-ARITHMETIC = "tests.flows.arithmetic:flow"
-FALSY = "tests.flows.arithmetic:falsy"
-HOSTILE = "tests.flows.hostile:flow"
-
-
-@pytest.fixture
-def runs(database_url: str) -> Iterator[Runs]:
-    with runs_in(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def start_worker(database_url: str) -> Iterator[Callable[..., Worker]]:
-    """Starts a worker of one slot that the test ends its own way; whatever is left is ended here."""
-    started: list[Worker] = []
-
-    def start(flow: str) -> Worker:
-        started.append(Worker(database_url, [flow], slots=1).start())
-        return started[-1]
-
-    yield start
-    for worker in started:
-        worker.stop(timeout=0)
-
-
-def dispatcher_of(worker: Worker) -> psutil.Process:
-    """The dispatcher process."""
-    assert worker._process is not None
-    return psutil.Process(worker._process.pid)
+from tests.support.waiting import wait_until
+from tests.support.worker import ARITHMETIC, FALSY, HOSTILE, Runs, dispatcher_of, run_hostile
 
 
 def test_a_flow_runs_to_its_output(database_url: str, runs: Runs) -> None:
@@ -73,26 +37,6 @@ def test_a_failed_attempt_is_tried_again(database_url: str, runs: Runs) -> None:
     retried = [task for task in runs.tasks(run_id) if task["attempts_count"] == 2]
     assert [(task["step_slug"], task["task_index"]) for task in retried] == [("square", 1)]
     assert retried[0]["error_message"].startswith("RuntimeError: not yet\nTraceback (most recent call last):")
-
-
-def run_hostile(runs: Runs, step_slug: str, input: object = None) -> str:
-    """A run of the hostile flow in which only ``step_slug``, and the innocent neighbour, are started."""
-    (run,) = runs.query(
-        """
-        WITH run AS (
-          INSERT INTO pgflow.runs (flow_slug, input, remaining_steps) VALUES ('hostile', %s::jsonb, 1)
-          RETURNING run_id
-        ), state AS (
-          INSERT INTO pgflow.step_states (flow_slug, run_id, step_slug, initial_tasks)
-          SELECT 'hostile', run_id, %s, 1 FROM run RETURNING run_id
-        )
-        SELECT run_id::text FROM state
-        """,
-        json.dumps(input),
-        step_slug,
-    )
-    runs.query("SELECT pgflow.start_ready_steps(%s)", run["run_id"])
-    return str(run["run_id"])
 
 
 def test_a_handler_hung_in_c_is_killed_and_harms_nobody(database_url: str, runs: Runs) -> None:
@@ -147,100 +91,6 @@ def test_a_worker_has_one_row_per_flow_and_marks_them_stopped(database_url: str,
         assert all(row["stopped_at"] is None for row in rows)
         assert all(str(dispatcher_of(worker).pid) in row["function_name"] for row in rows)
     assert all(row["stopped_at"] is not None for row in runs.workers())
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_drains_running_work_finishes_and_the_exit_code_is_0(
-    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path, number: signal.Signals
-) -> None:
-    worker = start_worker(HOSTILE)
-    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
-    began, go = tmp_path / "began", tmp_path / "go"
-    running = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(go)})
-    wait_until(began.exists, "the handler runs")
-    waiting = run_hostile(runs, "add_one", {"value": 1})
-    dispatcher = dispatcher_of(worker)
-    dispatcher.send_signal(number)
-    go.touch()
-    assert worker._process is not None
-    assert worker._process.wait(20) == 0
-    assert worker.stop() == 0
-    assert runs.finish(running)["output"] == {"note_and_wait": "went"}
-    assert [task["status"] for task in runs.tasks(waiting)] == ["queued"]
-
-
-def test_a_second_signal_ends_at_once_and_hands_the_task_back(
-    start_worker: Callable[..., Worker], database_url: str, runs: Runs, tmp_path: Path
-) -> None:
-    worker = start_worker(HOSTILE)
-    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
-    began = tmp_path / "began"
-    run_id = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(tmp_path / "never")})
-    wait_until(began.exists, "the handler runs")
-    dispatcher = dispatcher_of(worker)
-    children = dispatcher.children(recursive=True)
-    # Two kinds, because two of one kind in quick succession may arrive as one.
-    dispatcher.send_signal(signal.SIGTERM)
-    dispatcher.send_signal(signal.SIGINT)
-    assert worker.stop() == 0
-    (task,) = runs.tasks(run_id)
-    assert (task["status"], task["attempts_count"]) == ("queued", 0)
-    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
-    # The next worker does it.
-    (tmp_path / "never").touch()
-    with Worker(database_url, [HOSTILE], slots=1):
-        assert runs.finish(run_id)["output"] == {"note_and_wait": "went"}
-
-
-def test_stop_kills_and_hands_back_after_its_timeout(
-    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
-) -> None:
-    worker = start_worker(HOSTILE)
-    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
-    began = tmp_path / "began"
-    run_id = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(tmp_path / "never")})
-    wait_until(began.exists, "the handler runs")
-    assert worker.stop(timeout=0.2) == 0
-    (task,) = runs.tasks(run_id)
-    assert (task["status"], task["attempts_count"]) == ("queued", 0)
-
-
-def test_kill_9_of_the_dispatcher_ends_its_pool_processes(start_worker: Callable[..., Worker], runs: Runs) -> None:
-    worker = start_worker(HOSTILE)
-    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
-    hung = run_hostile(runs, "hang_blocking_all_signals")
-    wait_until(lambda: runs.tasks(hung)[0]["status"] == "started", "the handler hangs")
-    dispatcher = dispatcher_of(worker)
-    children = dispatcher.children(recursive=True)
-    assert len(children) >= 2  # the forkserver and the pool process
-    dispatcher.kill()
-    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
-    assert worker.stop() == -signal.SIGKILL
-
-
-def test_a_worker_drains_when_the_process_that_started_it_is_killed(database_url: str, runs: Runs) -> None:
-    script = (
-        "import sys, time; from pgflow import Worker\n"
-        f"worker = Worker({database_url!r}, [{FALSY!r}], slots=1).start()\n"
-        "print(worker._process.pid, flush=True)\n"
-        "time.sleep(1000)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    dispatcher = int(parent.stdout.readline())
-    assert process_exists(dispatcher)
-    parent.kill()
-    parent.communicate()
-    wait_until(lambda: not process_exists(dispatcher), "the dispatcher ends")
-    assert [row["stopped_at"] is not None for row in runs.workers()] == [True]
-
-
-def test_a_deprecated_worker_drains(start_worker: Callable[..., Worker], runs: Runs) -> None:
-    worker = start_worker(FALSY)
-    runs.query("UPDATE pgflow.workers SET deprecated_at = now()")
-    assert worker._process is not None
-    assert worker._process.wait(20) == 0
-    assert worker.stop() == 0
 
 
 def test_outcomes_are_delivered_although_connections_are_cut(database_url: str, runs: Runs) -> None:

@@ -69,7 +69,7 @@ def running() -> Iterator[RunningPool]:
     pool = RunningPool(slots=2)
     yield pool
     pool.pool.stop("the test is over")
-    pool.pool.join()
+    assert pool.pool.wait_until_ended(WAIT_SECONDS)
 
 
 def test_a_task_completes(running: RunningPool) -> None:
@@ -168,7 +168,7 @@ def test_stopping_kills_and_releases_what_runs(tmp_path: Path) -> None:
     wait_until(began.exists, "the handler runs")
     running.pool.stop("the worker was ended")
     assert running.end()[:2] == ("note_and_wait", Released("the worker was ended"))
-    running.pool.join()
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
 
 
 def test_a_flow_that_cannot_be_imported_is_reported_with_its_error(tmp_path: Path) -> None:
@@ -176,6 +176,6 @@ def test_a_flow_that_cannot_be_imported_is_reported_with_its_error(tmp_path: Pat
     pool = Pool([f"{tmp_path}/broken.py:flow"], "", 1, preload=True, on_end=lambda task, outcome: None)
     pool.start()
     with pytest.raises(FlowImportError, match="ZeroDivisionError"):
-        pool.describe_flows()
+        pool.describe_flows(WAIT_SECONDS)
     pool.stop("over")
-    pool.join()
+    assert pool.wait_until_ended(WAIT_SECONDS)

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg.rows import dict_row
 
+from pgflow import Worker
 from pgflow.database import Database
 from pgflow.database.flows import compile_flow
 from pgflow.reference import load_flow
 from tests.support.waiting import wait_until
 
+ARITHMETIC = "tests.flows.arithmetic:flow"
+FALSY = "tests.flows.arithmetic:falsy"
+HOSTILE = "tests.flows.hostile:flow"
 RUN_TIMEOUT_SECONDS = 30
 
 
@@ -54,6 +59,26 @@ class Runs:
         return self.query("SELECT * FROM pgflow.workers ORDER BY started_at, worker_id")
 
 
+def run_hostile(runs: Runs, step_slug: str, input: object = None) -> str:
+    """A run of the hostile flow in which only ``step_slug``, and the innocent neighbour, are started."""
+    (run,) = runs.query(
+        """
+        WITH run AS (
+          INSERT INTO pgflow.runs (flow_slug, input, remaining_steps) VALUES ('hostile', %s::jsonb, 1)
+          RETURNING run_id
+        ), state AS (
+          INSERT INTO pgflow.step_states (flow_slug, run_id, step_slug, initial_tasks)
+          SELECT 'hostile', run_id, %s, 1 FROM run RETURNING run_id
+        )
+        SELECT run_id::text FROM state
+        """,
+        json.dumps(input),
+        step_slug,
+    )
+    runs.query("SELECT pgflow.start_ready_steps(%s)", run["run_id"])
+    return str(run["run_id"])
+
+
 @contextmanager
 def runs_in(database_url: str) -> Iterator[Runs]:
     """Runs in the database, on a connection of the test's own."""
@@ -66,3 +91,9 @@ def compile_by_reference(database: Database, reference: str) -> str:
     flow = load_flow(reference)
     compile_flow(database, flow.slug, json.dumps(flow.shape()))
     return flow.slug
+
+
+def dispatcher_of(worker: Worker) -> psutil.Process:
+    """The dispatcher process."""
+    assert worker._process is not None
+    return psutil.Process(worker._process.pid)

@@ -1,0 +1,30 @@
+"""Fixtures of tests with workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pgflow import Worker
+from tests.support.worker import Runs, runs_in
+
+
+@pytest.fixture
+def runs(database_url: str) -> Iterator[Runs]:
+    with runs_in(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_worker(database_url: str) -> Iterator[Callable[..., Worker]]:
+    """Starts a worker of one slot that the test ends its own way; whatever is left is ended here."""
+    started: list[Worker] = []
+
+    def start(flow: str) -> Worker:
+        started.append(Worker(database_url, [flow], slots=1).start())
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.stop(timeout=0)

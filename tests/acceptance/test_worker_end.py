@@ -1,0 +1,198 @@
+"""How a worker ends: asked once, asked twice, killed; with its database there or gone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pgflow import Worker
+from tests.support import servers
+from tests.support.cli import begun
+from tests.support.waiting import process_exists, wait_until
+from tests.support.worker import FALSY, HOSTILE, Runs, dispatcher_of, run_hostile, runs_in
+
+
+@contextmanager
+def serving(reference: str, url: str, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """``pgflow worker`` that is ready."""
+    with begun("worker", reference, "--slots", "1", url=url, before=before) as process:
+        hear(process, "ready: ")
+        yield process
+
+
+def hear(process: subprocess.Popen[str], words: str) -> None:
+    """Read the process's log until it says something."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without {words!r}")
+
+
+def begin(runs: Runs, folder: Path) -> str:
+    """A run whose handler has begun, and ends when there is a file ``go``."""
+    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
+    run_id = run_hostile(runs, "note_and_wait", {"began": str(folder / "began"), "go": str(folder / "go")})
+    wait_until((folder / "began").exists, "the handler runs")
+    return run_id
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_drains_running_work_finishes_and_the_exit_code_is_0(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path, number: signal.Signals
+) -> None:
+    worker = start_worker(HOSTILE)
+    running = begin(runs, tmp_path)
+    waiting = run_hostile(runs, "add_one", {"value": 1})
+    dispatcher = dispatcher_of(worker)
+    dispatcher.send_signal(number)
+    (tmp_path / "go").touch()
+    assert worker._process is not None
+    assert worker._process.wait(20) == 0
+    assert worker.stop() == 0
+    assert runs.finish(running)["output"] == {"note_and_wait": "went"}
+    assert [task["status"] for task in runs.tasks(waiting)] == ["queued"]
+
+
+def test_a_second_signal_ends_at_once_and_hands_the_task_back(
+    start_worker: Callable[..., Worker], database_url: str, runs: Runs, tmp_path: Path
+) -> None:
+    worker = start_worker(HOSTILE)
+    run_id = begin(runs, tmp_path)
+    dispatcher = dispatcher_of(worker)
+    children = dispatcher.children(recursive=True)
+    # Two kinds, because two of one kind in quick succession may arrive as one.
+    dispatcher.send_signal(signal.SIGTERM)
+    dispatcher.send_signal(signal.SIGINT)
+    assert worker.stop() == 0
+    (task,) = runs.tasks(run_id)
+    assert (task["status"], task["attempts_count"]) == ("queued", 0)
+    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
+    # The next worker does it.
+    (tmp_path / "go").touch()
+    with Worker(database_url, [HOSTILE], slots=1):
+        assert runs.finish(run_id)["output"] == {"note_and_wait": "went"}
+
+
+def test_stop_kills_and_hands_back_after_its_timeout(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
+) -> None:
+    worker = start_worker(HOSTILE)
+    run_id = begin(runs, tmp_path)
+    assert worker.stop(timeout=0.2) == 0
+    (task,) = runs.tasks(run_id)
+    assert (task["status"], task["attempts_count"]) == ("queued", 0)
+
+
+def test_kill_9_of_the_dispatcher_ends_its_pool_processes(start_worker: Callable[..., Worker], runs: Runs) -> None:
+    worker = start_worker(HOSTILE)
+    runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
+    hung = run_hostile(runs, "hang_blocking_all_signals")
+    wait_until(lambda: runs.tasks(hung)[0]["status"] == "started", "the handler hangs")
+    dispatcher = dispatcher_of(worker)
+    children = dispatcher.children(recursive=True)
+    assert len(children) >= 2  # the forkserver and the pool process
+    dispatcher.kill()
+    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
+    assert worker.stop() == -signal.SIGKILL
+
+
+def test_a_worker_drains_when_the_process_that_started_it_is_killed(database_url: str, runs: Runs) -> None:
+    script = (
+        "import sys, time; from pgflow import Worker\n"
+        f"worker = Worker({database_url!r}, [{FALSY!r}], slots=1).start()\n"
+        "print(worker._process.pid, flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    dispatcher = int(parent.stdout.readline())
+    assert process_exists(dispatcher)
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not process_exists(dispatcher), "the dispatcher ends")
+    assert [row["stopped_at"] is not None for row in runs.workers()] == [True]
+
+
+def test_a_deprecated_worker_drains(start_worker: Callable[..., Worker], runs: Runs) -> None:
+    worker = start_worker(FALSY)
+    runs.query("UPDATE pgflow.workers SET deprecated_at = now()")
+    assert worker._process is not None
+    assert worker._process.wait(20) == 0
+    assert worker.stop() == 0
+
+
+def test_outcomes_that_a_lost_database_cannot_take_are_named_at_a_second_signal(
+    own_server: servers.Server, tmp_path: Path
+) -> None:
+    with serving(HOSTILE, own_server.url()) as process:
+        children = psutil.Process(process.pid).children(recursive=True)
+        with runs_in(own_server.url()) as runs:
+            run_id = begin(runs, tmp_path)
+        own_server.stop("immediate")
+        process.send_signal(signal.SIGTERM)
+        (tmp_path / "go").touch()
+        hear(process, "delivering 1 outcomes failed")
+        hear(process, "next try")  # once is not the end
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=15)
+    assert process.returncode == 3
+    assert f"undelivered: hostile/note_and_wait[0] of run {run_id}" in stderr
+    assert stderr.splitlines()[-1].startswith("Error: 1 outcomes could not be delivered to the database")
+    wait_until(lambda: not any(process_exists(child.pid) for child in children), "all children end", timeout=5)
+
+
+def test_a_dispatcher_with_a_lost_database_ends_when_its_parent_gives_up(
+    own_server: servers.Server, tmp_path: Path
+) -> None:
+    worker = Worker(own_server.url(), [HOSTILE], slots=1).start()
+    with runs_in(own_server.url()) as runs:
+        begin(runs, tmp_path)
+    own_server.stop("immediate")
+    assert worker.stop(timeout=0) == 1
+
+
+def test_a_statement_that_hangs_does_not_outlive_a_second_signal(
+    start_worker: Callable[..., Worker], runs: Runs
+) -> None:
+    worker = start_worker(FALSY)
+    with runs.connection.transaction():
+        runs.query("LOCK TABLE pgmq.q_falsy, pgflow.workers IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: runs.query("SELECT pid FROM pg_locks WHERE NOT granted"), "the claim waits for the lock")
+        assert worker.stop(timeout=0) == 0
+
+
+@pytest.mark.parametrize("preload", [[], ["--no-preload"]])
+def test_a_worker_that_is_stopped_while_it_imports_ends_at_once(
+    database_url: str, tmp_path: Path, preload: list[str]
+) -> None:
+    module = tmp_path / "slow_import.py"
+    module.write_text(
+        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow_import')\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'began').touch()\ntime.sleep(1000)\n"
+    )
+    with begun("worker", f"{module}:flow", "--slots", "1", *preload, url=database_url) as process:
+        wait_until((tmp_path / "began").exists, "the import runs")
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    wait_until(lambda: not any(process_exists(child.pid) for child in children), "all children end", timeout=5)
+
+
+def test_a_hangup_that_nohup_ignores_does_not_end_a_worker(database_url: str, tmp_path: Path) -> None:
+    with serving(HOSTILE, database_url, before=["nohup"]) as process, runs_in(database_url) as runs:
+        run_id = begin(runs, tmp_path)
+        process.send_signal(signal.SIGHUP)
+        after = run_hostile(runs, "add_one", {"value": 1})
+        (tmp_path / "go").touch()
+        assert runs.finish(run_id)["status"] == "completed"
+        assert runs.finish(after)["output"] == {"add_one": 2}
