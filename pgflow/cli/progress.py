@@ -189,19 +189,24 @@ class Lines:
     def show(self, steps: Sequence[StepProgress]) -> None:
         due = time.monotonic() - self._last >= LINE_SECONDS
         for step in steps:
-            changed = step.status != self._shown.get(step.step_slug, "created")
+            state = _state(step)
+            changed = state != self._shown.get(step.step_slug, "created")
             if changed or (due and step.status == "started"):
-                self._shown[step.step_slug] = step.status
+                self._shown[step.step_slug] = state
                 self.print(f"{step.step_slug}: {_summary(step)}")
         if due:
             self._last = time.monotonic()
 
 
+def _state(step: StepProgress) -> str:
+    """The step's status; ``queued`` when it has started and none of its tasks has."""
+    return "queued" if step.status == "started" and step.queued == step.tasks else step.status
+
+
 def _summary(step: StepProgress) -> str:
-    words = _STATES.get(step.status, step.status)
-    if step.status == "started" and step.queued == step.tasks:
-        words = "queued"
-    elif step.kind == "map" and step.tasks is not None:
+    state = _state(step)
+    words = _STATES.get(state, state)
+    if state != "queued" and step.kind == "map" and step.tasks is not None:
         words = f"{step.completed:,}/{step.tasks:,}"
         words += " failed" if step.status == "failed" and not step.failed else ""
     notes = [f"{step.failed:,} failed"] if step.failed and step.kind == "map" else []

@@ -95,6 +95,12 @@ def test_lines_tell_each_change_once() -> None:
     ]
 
 
+def test_lines_tell_when_a_queued_step_begins() -> None:
+    queued = [step(**FIRST | {"status": "started", "completed": 0}, queued=1)]
+    running = [step(**FIRST | {"status": "started", "completed": 0}, started=1)]
+    assert said(queued, queued, running, running) == ["first: queued", "first: running"]
+
+
 def test_lines_are_not_wrapped_or_marked_up() -> None:
     long = "a_step_with_a_name_that_is_longer_than_the_console"
     assert said([step(**FIRST | {"step_slug": long})]) == [f"{long}: done"]
