@@ -23,7 +23,8 @@ class Interrupts:
         self._again = again
         # And a list: `+= 1` may be interrupted by another handler that does the same.
         self._came: list[int] = []
-        # A pipe: a signal handler must not touch a lock that the code it interrupts may hold.
+        # A pipe that ends the wait. The kernel may give a signal to any thread; then nothing else wakes the main
+        # one, in which handlers run.
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._previous = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
@@ -31,6 +32,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for number in self._previous:
             signal.signal(number, self._note)
+        self._previous_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self
 
     @property
@@ -40,12 +42,12 @@ class Interrupts:
 
     def wait(self, seconds: float) -> bool:
         """Wait for the first interrupt, at most so long; whether there was one."""
-        select.select([self._reader], [], [], seconds)
+        if not self.came and select.select([self._reader], [], [], seconds)[0]:
+            os.read(self._reader, 4096)
         return self.came
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._came.append(number)
-        os.write(self._writer, b"!")
         if len(self._came) > 1:
             self._again()
         if len(self._came) > PATIENCE:
@@ -57,6 +59,7 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        signal.set_wakeup_fd(self._previous_fd)
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         os.close(self._reader)

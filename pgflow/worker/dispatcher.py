@@ -16,7 +16,7 @@ from pgflow.worker.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
-STOP_CHECK_SECONDS = 0.5
+STOP_CHECK_SECONDS = 0.2
 
 
 class Dispatcher:
