@@ -80,6 +80,10 @@ class Client:
         """How far each step of the run is, in the order of their definition."""
         return runs.run_progress(self._database, run_id)
 
+    def unfinished_runs(self, flow_slug: str) -> int:
+        """How many runs of the flow have not ended; they share its queue."""
+        return runs.unfinished_runs(self._database, flow_slug)
+
     def first_failure(self, run_id: str) -> Failure | None:
         """What failed the run, if it failed."""
         return runs.first_failure(self._database, run_id)

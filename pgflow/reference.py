@@ -76,7 +76,7 @@ def _split(reference: str) -> tuple[str, str]:
         where, name = reference, ""
     else:
         where, _, name = reference.rpartition(":")
-    if where.endswith(".py") or (os.sep not in where and all(where.split("."))):
+    if where.endswith(".py") or (not {os.sep, ":"} & {*where} and all(where.split("."))):
         return where, name
     hint = f"did you mean {where}.py?" if os.path.isfile(f"{where}.py") else "package.module:flow or path/file.py:flow"
     raise FlowNotFoundError(message=f"{reference!r} is no reference to a flow: {hint}")

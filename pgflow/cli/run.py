@@ -69,8 +69,13 @@ def run(
         )
         with worker, Interrupts(worker.end_at_once) as interrupts:
             lines.close_writer()
-            current = _continue(worker, continued) if continued else client.start(worker.flow_slugs[0], value)
+            slug = worker.flow_slugs[0]
+            # An interrupted run's tasks are still there, and come before a new one's.
+            others = client.unfinished_runs(slug) - (continued is not None)
+            current = _continue(worker, continued) if continued else client.start(slug, value)
             click.echo(f"run {current}{' goes on' if continued else ''}", err=True)
+            if others > 0:
+                click.echo(f"other unfinished runs of {slug}, whose tasks share its queue: {others}", err=True)
             ended = watch(client, worker, current, lines, interrupts)
             if ended is None:
                 click.echo("Interrupted: finishing what runs. Ctrl-C again ends it at once.", err=True)

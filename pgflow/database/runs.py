@@ -83,6 +83,13 @@ def run_progress(database: Database, run_id: str) -> list[StepProgress]:
     ]
 
 
+def unfinished_runs(database: Database, flow_slug: str) -> int:
+    """How many runs of the flow have not ended."""
+    row = database.fetch_one("unfinished_runs", {"flow_slug": flow_slug})
+    assert row is not None
+    return int(row["runs"])
+
+
 def first_failure(database: Database, run_id: str) -> Failure | None:
     """What failed the run, if it failed."""
     row = database.fetch_one("first_failure", {"run_id": run_id})

@@ -7,27 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers
-from tests.support.cli import TIMEOUT_SECONDS, begun, call
+from tests.support.cli import TIMEOUT_SECONDS, begun, call, hear, patient_flow
 from tests.support.waiting import wait_until
-
-FLOW = "tests.flows.arithmetic:flow"
+from tests.support.worker import ARITHMETIC
 
 
 def test_a_run_outlives_a_restart_of_the_database(own_server: servers.Server, tmp_path: Path) -> None:
-    module = tmp_path / "patient.py"
-    module.write_text(
-        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('patient', timeout=60)\n"
-        "@flow.step\ndef wait(input):\n"
-        f"    pathlib.Path({str(tmp_path)!r}, 'began').touch()\n"
-        f"    while not pathlib.Path({str(tmp_path)!r}, 'go').exists(): time.sleep(0.01)\n"
-        "    return 'went'\n"
-    )
-    with begun("run", f"{module}:flow", "--slots", "1", url=own_server.url()) as process:
+    with begun("run", patient_flow(tmp_path), "--slots", "1", url=own_server.url()) as process:
         wait_until((tmp_path / "began").exists, "the handler runs")
         own_server.stop("fast")
-        assert process.stderr is not None
-        while "trying until it is back" not in process.stderr.readline():
-            assert process.poll() is None
+        hear(process, "trying until it is back")
         (tmp_path / "go").touch()
         own_server.start()
         stdout, _ = process.communicate(timeout=TIMEOUT_SECONDS)
@@ -35,7 +24,9 @@ def test_a_run_outlives_a_restart_of_the_database(own_server: servers.Server, tm
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", FLOW], ["worker", FLOW], ["start", FLOW], ["compile", FLOW]], ids=lambda a: a[0]
+    "arguments",
+    [["run", ARITHMETIC], ["worker", ARITHMETIC], ["start", ARITHMETIC], ["compile", ARITHMETIC]],
+    ids=lambda a: a[0],
 )
 def test_a_role_without_rights_is_told_so_in_one_line(
     server: servers.Server, database_url: str, arguments: list[str]

@@ -12,10 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, call, environment
-from tests.support.worker import runs_in
-
-ARITHMETIC = "tests.flows.arithmetic:flow"
-FALSY = "tests.flows.arithmetic:falsy"
+from tests.support.worker import ARITHMETIC, FALSY, runs_in
 
 
 def on_a_terminal(*arguments: str, url: str, **more: str) -> tuple[bytes, bytes]:
@@ -149,3 +146,12 @@ def test_a_run_whose_worker_dies_is_not_waited_for(database_url: str, tmp_path: 
     assert (result.returncode, result.stdout) == (1, "")
     assert "The worker ended before run" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_other_unfinished_runs_are_mentioned(database_url: str) -> None:
+    arguments = (FALSY, "--input", "[0]")
+    assert call("start", *arguments, url=database_url).returncode == 0
+    first, second = (call("run", *arguments, url=database_url) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "other unfinished runs of falsy, whose tasks share its queue: 1" in first.stderr
+    assert "other unfinished" not in second.stderr

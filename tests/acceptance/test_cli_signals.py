@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call
+from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, hear, patient_flow
 from tests.support.waiting import wait_until
 from tests.support.worker import runs_in
 
@@ -19,52 +19,32 @@ from tests.support.worker import runs_in
 @pytest.fixture
 def patient(tmp_path: Path) -> str:
     """A flow whose one step notes that it began and waits for the word to go."""
-    return written(tmp_path, "flow.step(wait)\n")
-
-
-@pytest.fixture
-def patient_pair(tmp_path: Path) -> str:
-    """The same with a step behind it."""
-    return written(tmp_path, "flow.step(wait)\n@flow.step(depends_on=[wait])\ndef after(deps): return deps\n")
-
-
-def written(folder: Path, steps: str) -> str:
-    module = folder / "patient.py"
-    module.write_text(
-        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('patient', timeout=60)\n"
-        "def wait(input):\n"
-        f"    pathlib.Path({str(folder)!r}, 'began').touch()\n"
-        f"    while not pathlib.Path({str(folder)!r}, 'go').exists(): time.sleep(0.01)\n"
-        f"    return 'went'\n{steps}"
-    )
-    return f"{module}:flow"
+    return patient_flow(tmp_path)
 
 
 def interrupted(process: subprocess.Popen[str], folder: Path, number: signal.Signals) -> None:
     """Interrupt the process once the handler runs, and wait until it says so."""
     wait_until((folder / "began").exists, "the handler runs")
     process.send_signal(number)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "Interrupted: finishing what runs" in line:
-            return
-    raise AssertionError("it ended without a word")
+    hear(process, "Interrupted: finishing what runs")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_goes_on_by_the_command_it_prints(
-    database_url: str, patient_pair: str, tmp_path: Path, number: signal.Signals
+    database_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    with begun("run", patient_pair, "--slots", "1", "--no-preload", url=database_url) as process:
+    pair = patient_flow(tmp_path, more="@flow.step(depends_on=[wait])\ndef after(deps): return deps\n")
+    options = ["--slots", "1", "--no-preload", "--database", database_url]
+    with begun("run", pair, *options, url="postgresql://nowhere/nothing") as process:
         interrupted(process, tmp_path, number)
         (tmp_path / "go").touch()
         stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
         assert (process.returncode, stdout) == (130, "")
         command = shlex.split(stderr.strip().splitlines()[-1])
         assert tuple(command[:3]) == PGFLOW
-        assert command[3:6] == ["run", patient_pair, "--continue"]
-        assert command[7:] == ["--slots", "1", "--no-preload"]
-        continued = call(*command[3:], url=database_url)
+        assert command[3:6] == ["run", pair, "--continue"]
+        assert command[7:] == options
+        continued = call(*command[3:])
         assert (continued.returncode, json.loads(continued.stdout)) == (0, {"after": {"wait": "went"}})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,13 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.cli import TIMEOUT_SECONDS, Result, begun, call, environment
-from tests.support.waiting import wait_until
-from tests.support.worker import runs_in
+from tests.support.cli import TIMEOUT_SECONDS, Result, begun, call, environment, hear
+from tests.support.worker import ARITHMETIC, FALSY, runs_in
 
-ARITHMETIC = "tests.flows.arithmetic:flow"
-FALSY = "tests.flows.arithmetic:falsy"
-HOSTILE = "tests.flows.hostile:flow"
 Pgflow = Callable[..., Result]
 
 
@@ -62,56 +57,9 @@ def test_a_failed_run_says_which_task_why_and_where(database_url: str, tmp_path:
     assert "pgflow/executor.py" not in result.stderr
 
 
-def test_an_interrupted_run_is_continued_by_the_command_it_prints(database_url: str, tmp_path: Path) -> None:
-    module = tmp_path / "slow.py"
-    module.write_text(
-        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow', timeout=60)\n"
-        "@flow.step\ndef wait(input):\n"
-        f"    go, began = pathlib.Path({str(tmp_path)!r}, 'go'), pathlib.Path({str(tmp_path)!r}, 'began')\n"
-        "    began.touch()\n"
-        "    while not go.exists(): time.sleep(0.01)\n"
-        "    return 'went'\n"
-        "@flow.step(depends_on=[wait])\ndef after(deps): return deps\n"
-    )
-    with begun("run", f"{module}:flow", "--slots", "1", "--database", database_url, url=database_url) as process:
-        wait_until((tmp_path / "began").exists, "the handler runs")
-        process.send_signal(signal.SIGINT)
-        (tmp_path / "go").touch()
-        stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
-        assert (process.returncode, stdout) == (130, "")
-    command = stderr.strip().splitlines()[-1].split()
-    arguments = command[command.index("run") :]
-    assert arguments[:3] == ["run", f"{module}:flow", "--continue"]
-    continued = call(*[argument.strip("'") for argument in arguments])
-    assert (continued.returncode, json.loads(continued.stdout)) == (0, {"after": {"wait": "went"}})
-
-
-def test_a_second_interrupt_ends_at_once(database_url: str, tmp_path: Path) -> None:
-    arguments = json.dumps({"began": str(tmp_path / "began"), "go": str(tmp_path / "never")})
-    module = tmp_path / "patient.py"
-    module.write_text(
-        "from pgflow import Flow\nfrom tests.flows.hostile import note_and_wait\n"
-        "flow = Flow('patient', timeout=600)\nflow.step(note_and_wait)\n"
-    )
-    with begun("run", f"{module}:flow", "--input", arguments, "--slots", "1", url=database_url) as process:
-        wait_until((tmp_path / "began").exists, "the handler runs")
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        while "Interrupted" not in process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-        assert process.returncode == 130
-    with runs_in(database_url) as runs:
-        (task,) = runs.query("SELECT status, attempts_count FROM pgflow.step_tasks")
-    assert task == {"status": "queued", "attempts_count": 0}
-
-
 def test_worker_serves_until_it_is_told_to_stop_and_ends_with_0(database_url: str) -> None:
     with begun("worker", ARITHMETIC, FALSY, "--slots", "1", url=database_url) as process:
-        assert process.stderr is not None
-        while (line := process.stderr.readline()) and "ready: arithmetic, falsy on 1 slots" not in line:
-            pass
+        hear(process, "ready: arithmetic, falsy on 1 slots")
         run_id = call("start", FALSY, "--input", "[1]", url=database_url).stdout.strip()
         with runs_in(database_url) as runs:
             assert runs.finish(run_id)["output"] == {"same": [1]}

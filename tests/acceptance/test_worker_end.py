@@ -14,7 +14,7 @@ import pytest
 
 from pgflow import Worker
 from tests.support import servers
-from tests.support.cli import begun
+from tests.support.cli import begun, hear
 from tests.support.waiting import process_exists, wait_until
 from tests.support.worker import FALSY, HOSTILE, Runs, dispatcher_of, run_hostile, runs_in
 
@@ -25,15 +25,6 @@ def serving(reference: str, url: str, before: Sequence[str] = ()) -> Iterator[su
     with begun("worker", reference, "--slots", "1", url=url, before=before) as process:
         hear(process, "ready: ")
         yield process
-
-
-def hear(process: subprocess.Popen[str], words: str) -> None:
-    """Read the process's log until it says something."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if words in line:
-            return
-    raise AssertionError(f"it ended without {words!r}")
 
 
 def begin(runs: Runs, folder: Path) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 PGFLOW = (sys.executable, "-m", "pgflow")
 TIMEOUT_SECONDS = 60
@@ -45,6 +46,28 @@ def begun(*arguments: str, url: str, before: Sequence[str] = ()) -> Iterator[sub
             yield process
         finally:
             process.kill()
+
+
+def hear(process: subprocess.Popen[str], words: str) -> None:
+    """Read the process's log until it says something."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without {words!r}")
+
+
+def patient_flow(folder: Path, more: str = "") -> str:
+    """A flow whose step ``wait`` notes that it ``began`` and ends when there is a file ``go``; its reference."""
+    module = folder / "patient.py"
+    module.write_text(
+        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('patient', timeout=60)\n"
+        "@flow.step\ndef wait(input):\n"
+        f"    pathlib.Path({str(folder)!r}, 'began').touch()\n"
+        f"    while not pathlib.Path({str(folder)!r}, 'go').exists(): time.sleep(0.01)\n"
+        f"    return 'went'\n{more}"
+    )
+    return f"{module}:flow"
 
 
 def environment(url: str | None, more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -157,6 +157,7 @@ NOT_FOUND = {
     "empty.py:flow": 'empty.py:flow is not there: it has no flow, as in flow = Flow("slug")',
     "shop_b/flows:flow": "'shop_b/flows:flow' is no reference to a flow: did you mean shop_b/flows.py?",
     "shop_b/x:flow": "'shop_b/x:flow' is no reference to a flow: package.module:flow or path/file.py:flow",
+    "two.py:flow:x": "'two.py:flow:x' is no reference to a flow: package.module:flow or path/file.py:flow",
     "": "'' is no reference to a flow: package.module:flow or path/file.py:flow",
     ":flow": "':flow' is no reference to a flow: package.module:flow or path/file.py:flow",
     ".flows:flow": "'.flows:flow' is no reference to a flow: package.module:flow or path/file.py:flow",

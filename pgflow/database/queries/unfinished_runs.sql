@@ -1,0 +1,1 @@
+SELECT count(*) AS runs FROM pgflow.runs AS r WHERE r.flow_slug = %(flow_slug)s AND r.status = 'started'
