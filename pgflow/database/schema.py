@@ -46,6 +46,11 @@ FILES = (
     "_archive_messages",
     "_delay_messages",
     "_archive_task_message",
+    # Events
+    "_emits_events",
+    "_send_events",
+    "_emit_run_events",
+    "_emit_step_events",
     # How steps end
     "_count_ended_steps",
     "_release_dependents",

@@ -4,22 +4,33 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
 AS $$
+DECLARE
+  completed uuid[];
 BEGIN
-  UPDATE pgflow.runs AS r
-  SET
-    status = 'completed',
-    completed_at = now(),
-    output = (
-      SELECT jsonb_object_agg(s.step_slug, s.output)
-      FROM pgflow.step_states AS s
-      WHERE s.run_id = r.run_id
-        AND s.status = 'completed'
-        AND NOT EXISTS (
-          SELECT FROM pgflow.deps AS d WHERE d.flow_slug = s.flow_slug AND d.dep_slug = s.step_slug
-        )
-    )
-  WHERE r.run_id = ANY(_complete_runs.run_ids)
-    AND r.remaining_steps = 0
-    AND r.status || '' = 'started';
+  WITH ended AS (
+    UPDATE pgflow.runs AS r
+    SET
+      status = 'completed',
+      completed_at = now(),
+      output = (
+        SELECT jsonb_object_agg(s.step_slug, s.output)
+        FROM pgflow.step_states AS s
+        WHERE s.run_id = r.run_id
+          AND s.status = 'completed'
+          AND NOT EXISTS (
+            SELECT FROM pgflow.deps AS d WHERE d.flow_slug = s.flow_slug AND d.dep_slug = s.step_slug
+          )
+      )
+    WHERE r.run_id = ANY(_complete_runs.run_ids)
+      AND r.remaining_steps = 0
+      AND r.status || '' = 'started'
+    RETURNING r.run_id
+  )
+  SELECT array_agg(ended.run_id) INTO completed
+  FROM ended;
+
+  IF completed IS NOT NULL THEN
+    PERFORM pgflow._emit_run_events('completed', completed);
+  END IF;
 END
 $$;

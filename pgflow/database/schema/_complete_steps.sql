@@ -49,6 +49,7 @@ BEGIN
   WHERE c.status = 'completed';
 
   IF completed.run_ids IS NOT NULL THEN
+    PERFORM pgflow._emit_step_events('completed', completed.run_ids, completed.step_slugs);
     PERFORM pgflow._release_dependents(completed.run_ids, completed.step_slugs);
     PERFORM pgflow._count_ended_steps(completed.run_ids);
   END IF;

@@ -32,6 +32,7 @@ BEGIN
   IF wave.run_ids IS NULL THEN
     RETURN 0;
   END IF;
+  PERFORM pgflow._emit_step_events('completed', wave.run_ids, wave.step_slugs, without_tasks => true);
   PERFORM pgflow._release_dependents(wave.run_ids, wave.step_slugs);
   PERFORM pgflow._count_ended_steps(wave.run_ids);
   RETURN cardinality(wave.run_ids);

@@ -1,6 +1,9 @@
 -- Fail steps, at most one of each run, and with them their runs. Nobody shall start the runs' other tasks any more, so
--- their messages are archived; their rows stay as they are.
-CREATE FUNCTION pgflow._fail_steps(run_ids uuid[], step_slugs text[], error_messages text[])
+-- their messages are archived; their rows stay as they are. Of a type violation the run's event tells first, and without
+-- the error.
+CREATE FUNCTION pgflow._fail_steps(
+  run_ids uuid[], step_slugs text[], error_messages text[], is_type_violation boolean DEFAULT false
+)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
@@ -17,6 +20,14 @@ BEGIN
   UPDATE pgflow.runs AS r
   SET status = 'failed', failed_at = now()
   WHERE r.run_id = ANY(run_ids);
+
+  IF is_type_violation THEN
+    PERFORM pgflow._emit_run_events('failed', run_ids);
+    PERFORM pgflow._emit_step_events('failed', run_ids, step_slugs);
+  ELSE
+    PERFORM pgflow._emit_step_events('failed', run_ids, step_slugs);
+    PERFORM pgflow._emit_run_events('failed', run_ids, error_messages);
+  END IF;
 
   PERFORM
   FROM pgflow.step_tasks AS t

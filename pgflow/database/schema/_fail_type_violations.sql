@@ -77,7 +77,7 @@ BEGIN
     RETURN judgements;
   END IF;
 
-  PERFORM pgflow._fail_steps(violation.run_ids, violation.step_slugs, violation.step_errors);
+  PERFORM pgflow._fail_steps(violation.run_ids, violation.step_slugs, violation.step_errors, is_type_violation => true);
 
   UPDATE pgflow.step_tasks AS t
   SET status = 'failed', failed_at = now(), output = v.output, error_message = v.error_message

@@ -32,6 +32,7 @@ BEGIN
   IF skipped.run_ids IS NULL THEN
     RETURN 0;
   END IF;
+  PERFORM pgflow._emit_step_events('skipped', skipped.run_ids, skipped.step_slugs);
   PERFORM pgflow._count_ended_steps(skipped.run_ids);
 
   PERFORM

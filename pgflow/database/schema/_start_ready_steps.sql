@@ -40,6 +40,8 @@ BEGIN
     GROUP BY started.flow_slug, coalesce(definition.opt_start_delay, 0)
     ORDER BY started.flow_slug, coalesce(definition.opt_start_delay, 0)
   LOOP
+    PERFORM pgflow._emit_step_events('started', batch.run_ids, batch.step_slugs);
+
     WITH task AS (
       SELECT
         s.run_id,

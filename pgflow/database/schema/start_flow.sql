@@ -46,6 +46,7 @@ BEGIN
   FROM pgflow.steps AS s
   WHERE s.flow_slug = start_flow.flow_slug;
 
+  PERFORM pgflow._emit_run_events('started', ARRAY[new_run_id]);
   PERFORM pgflow._advance_runs(ARRAY[new_run_id]);
   RETURN QUERY SELECT * FROM pgflow.runs AS r WHERE r.run_id = new_run_id;
 END
