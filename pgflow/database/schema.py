@@ -89,7 +89,10 @@ FILES = (
     "fail_tasks",
     "fail_task",
     "release_tasks",
+    # Maintenance
     "requeue_stalled_tasks",
+    "setup_requeue_stalled_tasks_cron",
+    "prune_data_older_than",
     # Workers
     "track_worker_function",
     "mark_worker_stopped",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from pgflow.database import schema
+from tests.conftest import skip_or_fail
+from tests.support import servers
 from tests.support.sql import Core
 
 REQUEUE = "SELECT pgflow.requeue_stalled_tasks()"
@@ -93,6 +96,82 @@ def test_deleting_a_flow_takes_its_queue_and_runs_and_nothing_else(core: Core) -
         assert core.rows(f"SELECT FROM pgflow.{table} WHERE flow_slug = 'f'") == []
     assert core.value("SELECT to_regclass('pgmq.q_f')") is None
     assert core.run(kept)["status"] == "started"
+
+
+def test_pruning_deletes_what_ended_long_ago_and_nothing_else(core: Core) -> None:
+    core.flow("f", "a", "b")
+    core.flow("g", "a")
+    core.rows("SELECT pgmq.drop_queue('g')")  # as tools may
+    completed, failed, fresh, going = (core.start("f", number) for number in range(4))
+    for task in core.claim("f"):
+        if task.run_id == failed and task.step_slug == "a":
+            core.fail([task], ["no"])
+        elif task.run_id != going:
+            core.complete([task], [1])
+    core.rows(
+        "UPDATE pgflow.runs SET started_at = started_at - interval '9 days', "
+        "completed_at = completed_at - interval '9 days', failed_at = failed_at - interval '9 days' WHERE run_id <> %s",
+        fresh,
+    )
+    core.rows("UPDATE pgmq.a_f SET archived_at = now() - interval '9 days' WHERE msg_id < 3")
+    archived = core.archived("f")
+    core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '9 days'")
+    other_worker = core.value(
+        "INSERT INTO pgflow.workers (worker_id, queue_name, function_name) "
+        "VALUES (gen_random_uuid(), 'f', 'f') RETURNING worker_id"
+    )
+    core.rows("SELECT pgflow.prune_data_older_than(interval '7 days')")
+    kept = {fresh, going}
+    for table in ("runs", "step_states", "step_tasks"):
+        assert {row["run_id"] for row in core.rows(f"SELECT run_id FROM pgflow.{table}")} == kept
+    assert {row["message"]["run_id"] for row in core.queue("f")} == {str(going)}
+    assert core.archived("f") == archived - 2
+    assert [row["worker_id"] for row in core.rows("SELECT worker_id FROM pgflow.workers")] == [other_worker]
+    assert completed not in kept
+
+
+def test_pruning_deletes_the_messages_that_a_failed_run_left(core: Core) -> None:
+    core.flow("f", "a")
+    run_id = core.start("f", 1)
+    core.rows("UPDATE pgflow.runs SET status = 'failed', failed_at = now()")  # by hand: the message stays
+    core.rows("SELECT pgflow.prune_data_older_than(interval '-1 second')")
+    assert (core.queue("f"), core.archived("f")) == ([], 0)
+    assert core.rows("SELECT run_id FROM pgflow.runs WHERE run_id = %s", run_id) == []
+
+
+def test_pruning_passes_over_runs_that_somebody_works_on(core: Core, other: Core) -> None:
+    core.flow("f", "a")
+    run_id = core.start("f", 1)
+    core.complete(core.claim("f"), [1])
+    with core.connection.transaction():
+        core.rows("SELECT FROM pgflow.runs FOR UPDATE")
+        other.rows("SELECT pgflow.prune_data_older_than(interval '-1 second')")
+    assert core.run(run_id)["status"] == "completed"
+
+
+def test_without_pg_cron_its_setup_says_so(core: Core) -> None:
+    with pytest.raises(psycopg.errors.RaiseException, match="pg_cron is not installed in this database"):
+        core.rows("SELECT pgflow.setup_requeue_stalled_tasks_cron()")
+
+
+def test_pg_cron_requeues_stalled_tasks_in_one_job() -> None:
+    binaries = servers.system_binaries()
+    if binaries is None or not servers.has_library(binaries, "pg_cron"):
+        skip_or_fail("pg_cron is not installed for the system's PostgreSQL")
+    assert binaries is not None
+    settings = {"shared_preload_libraries": "pg_cron", "cron.database_name": "postgres"}
+    for server in servers.running(binaries, **settings):
+        with psycopg.connect(server.url()) as connection:
+            schema.install(connection)
+        core = Core(server.url())
+        with core.connection:
+            core.rows("CREATE EXTENSION pg_cron")
+            setup = "SELECT pgflow.setup_requeue_stalled_tasks_cron('* * * * *')"
+            first, second = core.value(setup), core.value(setup)
+            (job,) = core.rows("SELECT jobid, schedule, command FROM cron.job")
+        assert first.startswith("Scheduled pgflow_requeue_stalled_tasks (every * * * * *, job_id=")
+        assert second == f"Scheduled pgflow_requeue_stalled_tasks (every * * * * *, job_id={job['jobid']})"
+        assert job["command"] == "select pgflow.requeue_stalled_tasks()"
 
 
 def test_a_worker_function_is_tracked(core: Core) -> None:

