@@ -13,6 +13,7 @@ from pgflow import _version
 from pgflow.context import Context
 from pgflow.errors import PgflowError
 from pgflow.flow import Flow, MapStep, Step
+from pgflow.retry import Fail, Retry
 
 __version__ = _version.VERSION
 
@@ -21,7 +22,19 @@ if TYPE_CHECKING:
     from pgflow.database import Database
     from pgflow.worker import Worker
 
-__all__ = ["Client", "Context", "Database", "Flow", "MapStep", "PgflowError", "Step", "Worker", "__version__"]
+__all__ = [
+    "Client",
+    "Context",
+    "Database",
+    "Fail",
+    "Flow",
+    "MapStep",
+    "PgflowError",
+    "Retry",
+    "Step",
+    "Worker",
+    "__version__",
+]
 
 _ON_FIRST_USE = {"Client": "pgflow.client", "Database": "pgflow.database", "Worker": "pgflow.worker"}
 

@@ -23,8 +23,9 @@ from pgflow.errors import (
     TaskTimedOutError,
 )
 from pgflow.flow import Flow, takes_context
-from pgflow.outcome import Completed, Crashed, Failed, Outcome, TimedOut
+from pgflow.outcome import NO_RETRY, Completed, Crashed, Failed, Outcome, TimedOut
 from pgflow.process import card, forked, stack
+from pgflow.retry import Fail, Retry
 
 Handler = Callable[..., Any]
 Kind = Literal["root", "dependent", "map"]
@@ -151,7 +152,7 @@ def _call_and_encode(handler: Handler, prepared: Any, ctx: Context) -> Completed
     try:
         output = _call(handler, prepared, ctx)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt: this task's failure, no more
-        return Failed(_failure_text(error))
+        return Failed(_failure_text(error), _retry_delay(error))
     try:
         return Completed(serialize_output(output))
     except PgflowError as error:
@@ -175,6 +176,15 @@ def _error_text(error: object) -> str:
         name = type(error).__name__
         return f"{name}: {message}" if message else name
     return repr(error)
+
+
+def _retry_delay(error: BaseException) -> int | None:
+    match error:
+        case Retry():
+            return error.after
+        case Fail():
+            return NO_RETRY
+    return None
 
 
 def _failure_text(error: BaseException) -> str:
@@ -221,10 +231,13 @@ def _to_wire(outcome: Completed | Failed) -> bytes:
     match outcome:
         case Completed(output):
             return b"C" + output.encode()
-        case Failed(error):
-            return b"F" + error.encode()
+        case Failed(error, delay):
+            return b"F%s\n%s" % (b"" if delay is None else b"%d" % delay, error.encode())
 
 
 def _from_wire(answer: bytes) -> Completed | Failed:
-    text = answer[1:].decode()
-    return Completed(text) if answer[:1] == b"C" else Failed(text)
+    kind, text = answer[:1], answer[1:].decode()
+    if kind == b"C":
+        return Completed(text)
+    delay, _, error = text.partition("\n")
+    return Failed(error, int(delay) if delay else None)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NO_RETRY = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -18,9 +20,13 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised, or its input or output was not usable."""
+    """The handler raised, or its input or output was not usable.
+
+    ``retry_delay`` is in whole seconds; None for the step's own delay, ``NO_RETRY`` for no further attempt.
+    """
 
     error: str
+    retry_delay: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pgflow.database import Database
 
@@ -53,9 +53,14 @@ def complete(database: Database, tasks: Sequence[ClaimedTask], outputs: Sequence
     return _settle(database, "complete_tasks", tasks, outputs=list(outputs))
 
 
-def fail(database: Database, tasks: Sequence[ClaimedTask], errors: Sequence[str]) -> list[str]:
-    """Fail the attempts of a batch; each task's verdict: retried, failed, stale, over or unknown."""
-    return _settle(database, "fail_tasks", tasks, error_messages=list(errors))
+def fail(
+    database: Database, tasks: Sequence[ClaimedTask], errors: Sequence[str], retry_delays: Sequence[int | None]
+) -> list[str]:
+    """Fail the attempts of a batch; each task's verdict: retried, failed, stale, over or unknown.
+
+    ``retry_delays`` are in seconds; None for the step's delay, ``outcome.NO_RETRY`` for no further attempt.
+    """
+    return _settle(database, "fail_tasks", tasks, error_messages=list(errors), retry_delays=list(retry_delays))
 
 
 def release(database: Database, tasks: Sequence[ClaimedTask]) -> list[str]:
@@ -63,7 +68,7 @@ def release(database: Database, tasks: Sequence[ClaimedTask]) -> list[str]:
     return _settle(database, "release_tasks", tasks)
 
 
-def _settle(database: Database, query: str, tasks: Sequence[ClaimedTask], **values: list[str]) -> list[str]:
+def _settle(database: Database, query: str, tasks: Sequence[ClaimedTask], **values: list[Any]) -> list[str]:
     rows = database.fetch_all(
         query,
         {

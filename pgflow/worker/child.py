@@ -28,8 +28,8 @@ from pgflow.worker.logbook import Logbook
 _PR_SET_PDEATHSIG = 1
 
 COMPLETED, FAILED = 0, 1
-Answer = tuple[int, str]
-"""``COMPLETED`` and the output as JSON text, or ``FAILED`` and the error's text."""
+Answer = tuple[int, str, int | None]
+"""``COMPLETED`` and the output as JSON text, or ``FAILED``, the error's text and its retry delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ def run_task(
         _process.logbook.end()
     match outcome:
         case Completed(output):
-            return COMPLETED, output
-        case Failed(error_text):
-            return FAILED, error_text
+            return COMPLETED, output, None
+        case Failed(error_text, retry_delay):
+            return FAILED, error_text, retry_delay
 
 
 def keep_running(_number: int, _frame: object) -> None:

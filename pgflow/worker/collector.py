@@ -195,7 +195,8 @@ def _complete(database: Database, items: Sequence[Item]) -> list[str]:
 
 def _fail(database: Database, items: Sequence[Item]) -> list[str]:
     texts = [item.outcome.error for item in items if not isinstance(item.outcome, Completed | Released)]
-    return tasks.fail(database, [item.task for item in items], texts)
+    delays = [item.outcome.retry_delay if isinstance(item.outcome, Failed) else None for item in items]
+    return tasks.fail(database, [item.task for item in items], texts, delays)
 
 
 def _release(database: Database, items: Sequence[Item]) -> list[str]:

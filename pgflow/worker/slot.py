@@ -175,7 +175,7 @@ class Slot:
 
     def _on_result(self, running: _Running, future: ProcessFuture[child.Answer]) -> None:
         try:
-            kind, text = future.result()
+            kind, text, retry_delay = future.result()
         except FutureTimeoutError:
             self._settle(running, self._timed_out(running, ()))
         except ProcessExpired as death:
@@ -185,7 +185,7 @@ class Slot:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
             self._settle(running, self._crashed(running, None))
         else:
-            self._settle(running, Completed(text) if kind == child.COMPLETED else Failed(text))
+            self._settle(running, Completed(text) if kind == child.COMPLETED else Failed(text, retry_delay))
 
     def _take(self, running: _Running) -> bool:
         with self._lock:

@@ -75,6 +75,15 @@ def test_a_crash_is_that_tasks_failure_and_nobody_elses(
     assert runs.tasks(crashed)[0]["error_message"].startswith(first_words)
 
 
+def test_a_handler_says_whether_it_is_tried_again(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [HOSTILE], slots=1):
+        hopeless = run_hostile(runs, "wish", {"wish": "fail"})
+        busy = run_hostile(runs, "wish", {"wish": "retry"})
+        assert runs.finish(hopeless)["status"] == "failed"
+        assert runs.finish(busy)["output"] == {"wish": "done"}
+    assert [runs.tasks(run)[0]["attempts_count"] for run in (hopeless, busy)] == [1, 2]
+
+
 def test_a_handler_missing_for_a_claimed_step_fails_its_task(database_url: str, runs: Runs) -> None:
     with Worker(database_url, [FALSY], slots=1):
         runs.query("SELECT pgflow.add_step('falsy', 'forgotten')")

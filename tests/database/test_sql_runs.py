@@ -171,6 +171,19 @@ def test_a_failed_attempt_goes_back_to_the_queue_after_its_delay(core: Core) -> 
     assert core.queue("f") == []
 
 
+def test_an_attempt_may_bring_its_own_delay_or_be_the_last(core: Core) -> None:
+    core.flow("f", "m*", max_attempts=2, base_delay=10)
+    core.start("f", [0, 1, 2])
+    tasks = core.claim("f")
+    assert core.fail(tasks, ["usual", "own", "at once"], [None, 7, 0]) == ["retried"] * 3
+    assert [round(message["visible_in"]) for message in core.queue("f")] == [20, 7, 0]
+    (again,) = core.claim("f")
+    assert core.fail([again], ["spent all the same"], [7]) == ["failed"]
+    run_id = core.start("f", [0])
+    assert core.fail(core.claim("f"), ["hopeless"], [-1]) == ["failed"]
+    assert core.state(run_id, "m")["error_message"] == "hopeless"
+
+
 def test_an_exhausted_task_fails_its_run_and_leaves_the_other_tasks_rows_alone(core: Core) -> None:
     core.flow("f", "m*", "b")
     run_id = core.start("f", [1, 2, 3])

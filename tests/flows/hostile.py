@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pgflow import Flow
+from pgflow import Context, Fail, Flow, Retry
 
 flow = Flow("hostile", max_attempts=1, timeout=1)
 
@@ -143,3 +143,13 @@ def note_and_wait(input: Any) -> str:
     while not Path(input["go"]).exists():
         time.sleep(0.01)
     return "went"
+
+
+@flow.step(max_attempts=3, base_delay=1000)
+def wish(input: Any, ctx: Context) -> str:
+    """Fails as ``input`` says: for good, or once, to be tried again at once."""
+    if input["wish"] == "fail":
+        raise Fail("hopeless")
+    if ctx.attempt == 1:
+        raise Retry("busy", after=0)
+    return "done"

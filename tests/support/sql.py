@@ -106,9 +106,12 @@ class Core:
         """Complete a batch; the verdicts."""
         return self._settle("complete_tasks", "jsonb", tasks, [json.dumps(output) for output in outputs])
 
-    def fail(self, tasks: Sequence[Claimed], errors: Sequence[str]) -> list[str]:
-        """Fail a batch; the verdicts."""
-        return self._settle("fail_tasks", "text", tasks, list(errors))
+    def fail(
+        self, tasks: Sequence[Claimed], errors: Sequence[str], delays: Sequence[int | None] | None = None
+    ) -> list[str]:
+        """Fail a batch; the verdicts. ``delays`` are as fail_tasks takes them."""
+        more = ", retry_delays => %s::int[]" if delays is not None else ""
+        return self._settle("fail_tasks", "text", tasks, list(errors), more, *([list(delays)] if delays else []))
 
     def release(self, tasks: Sequence[Claimed]) -> list[str]:
         """Release a batch; the verdicts."""
@@ -119,12 +122,14 @@ class Core:
         )
         return [row["verdict"] for row in rows]
 
-    def _settle(self, function: str, type: str, tasks: Sequence[Claimed], values: list[str]) -> list[str]:
+    def _settle(
+        self, function: str, type: str, tasks: Sequence[Claimed], values: list[str], more: str = "", *rest: object
+    ) -> list[str]:
         rows = self.rows(
             "SELECT verdict "
-            f"FROM pgflow.{function}(%s::uuid[], %s::text[], %s::int[], %s::{type}[], %s::int[]) "
+            f"FROM pgflow.{function}(%s::uuid[], %s::text[], %s::int[], %s::{type}[], %s::int[]{more}) "
             "ORDER BY ordinal",
-            *(*_keys(tasks), values, [task.attempt for task in tasks]),
+            *(*_keys(tasks), values, [task.attempt for task in tasks], *rest),
         )
         return [row["verdict"] for row in rows]
 

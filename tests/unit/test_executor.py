@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pgflow import Context, Flow
+from pgflow import Context, Fail, Flow, Retry
 from pgflow.errors import (
     FlowInputUnavailableError,
     HandlerFailedError,
@@ -34,7 +34,7 @@ from pgflow.executor import (
     serialize_error,
     serialize_output,
 )
-from pgflow.outcome import Completed, Crashed, Failed, TimedOut
+from pgflow.outcome import NO_RETRY, Completed, Crashed, Failed, TimedOut
 from tests.support.waiting import process_exists, wait_until
 
 RUN_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -298,6 +298,33 @@ def test_execute_never_raises_for_what_the_handler_did() -> None:
     assert "pgflow/executor.py" not in outcome.error
     assert execute(flow, task("missing"), None) == Failed("No handler defined for step: missing")
     assert isinstance(execute(flow, task("double", input=1), None, timeout=0.000001), TimedOut | Completed)
+
+
+@pytest.mark.parametrize(
+    ("error", "delay", "text"),
+    [
+        (Retry("rate limited", after=30), 30, "Retry: rate limited"),
+        (Retry(after=0), 0, "Retry"),
+        (Fail("not a picture"), NO_RETRY, "Fail: not a picture"),
+        (ValueError("no"), None, "ValueError: no"),
+    ],
+)
+def test_a_handler_may_say_whether_and_when_it_is_tried_again(error: Exception, delay: int | None, text: str) -> None:
+    own = Flow("own")
+
+    @own.step
+    def wishes(_input: Any) -> None:
+        raise error
+
+    outcome = execute(own, task("wishes"), None)
+    assert isinstance(outcome, Failed)
+    assert (outcome.retry_delay, outcome.error.splitlines()[0]) == (delay, text)
+
+
+@pytest.mark.parametrize("after", [-1, 0.5, True, 1 << 31, "5"])
+def test_a_retry_is_after_whole_seconds(after: Any) -> None:
+    with pytest.raises(ValueError, match="whole seconds from 0 to 2147483647, got"):
+        Retry(after=after)
 
 
 def test_a_tasks_timeout_is_the_given_one_else_the_steps() -> None:

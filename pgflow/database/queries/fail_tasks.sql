@@ -4,6 +4,7 @@ FROM pgflow.fail_tasks(
   %(step_slugs)s::text[],
   %(task_indexes)s::int[],
   %(error_messages)s::text[],
-  %(attempts)s::int[]
+  %(attempts)s::int[],
+  %(retry_delays)s::int[]
 )
 ORDER BY ordinal

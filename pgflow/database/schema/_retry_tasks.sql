@@ -1,5 +1,7 @@
--- Send started tasks back to their queues for another attempt, visible after their step's delay.
-CREATE FUNCTION pgflow._retry_tasks(run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[])
+-- Send started tasks back to their queues for another attempt, visible after their own delay or their step's.
+CREATE FUNCTION pgflow._retry_tasks(
+  run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[], retry_delays int[]
+)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
@@ -10,8 +12,8 @@ BEGIN
   WITH retried AS (
     UPDATE pgflow.step_tasks AS t
     SET status = 'queued', started_at = NULL, failed_at = NULL, error_message = b.error_message
-    FROM unnest(run_ids, step_slugs, task_indexes, error_messages)
-      AS b (run_id, step_slug, task_index, error_message)
+    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, retry_delays)
+      AS b (run_id, step_slug, task_index, error_message, retry_delay)
     CROSS JOIN LATERAL (
       SELECT k.ctid
       FROM pgflow.step_tasks AS k
@@ -19,18 +21,25 @@ BEGIN
       OFFSET 0
     ) AS k
     WHERE t.ctid = k.ctid
-    RETURNING t.flow_slug, t.step_slug, t.message_id, t.attempts_count
+    RETURNING t.flow_slug, t.step_slug, t.message_id, t.attempts_count, b.retry_delay
   )
   SELECT
     array_agg(t.flow_slug) AS flow_slugs,
     array_agg(t.message_id) AS message_ids,
     array_agg(
-      pgflow.calculate_retry_delay(
-        coalesce(
-          (SELECT s.opt_base_delay FROM pgflow.steps AS s WHERE s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug),
-          (SELECT f.opt_base_delay FROM pgflow.flows AS f WHERE f.flow_slug = t.flow_slug)
-        ),
-        t.attempts_count
+      coalesce(
+        t.retry_delay,
+        pgflow.calculate_retry_delay(
+          coalesce(
+            (
+              SELECT s.opt_base_delay
+              FROM pgflow.steps AS s
+              WHERE s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug
+            ),
+            (SELECT f.opt_base_delay FROM pgflow.flows AS f WHERE f.flow_slug = t.flow_slug)
+          ),
+          t.attempts_count
+        )
       )
     ) AS delays
   INTO queued

@@ -1,9 +1,15 @@
 -- Ours: fail the attempts of a batch of tasks. A task with attempts left goes back to its queue, to be visible after
--- its step's delay; one without fails, and its step ends as when_exhausted says. With `attempts`, the failure of
--- another attempt than the current one changes nothing. Verdicts: 'retried', 'failed', 'stale', 'over', 'unknown' (see
+-- its step's delay, or after its own in `retry_delays`, in seconds; one without, or with a negative delay, fails, and its
+-- step ends as when_exhausted says. With `attempts`, the failure of another attempt than the current one changes nothing.
+-- Verdicts: 'retried', 'failed', 'stale', 'over', 'unknown' (see
 -- _judge_tasks).
 CREATE FUNCTION pgflow.fail_tasks(
-  run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[], attempts int[] DEFAULT NULL
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes int[],
+  error_messages text[],
+  attempts int[] DEFAULT NULL,
+  retry_delays int[] DEFAULT NULL
 )
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
@@ -20,14 +26,14 @@ BEGIN
     array_agg(
       CASE
         WHEN b.judgement <> 'ready' THEN b.judgement
-        WHEN t.has_attempts_left THEN 'retried'
+        WHEN t.has_attempts_left AND coalesce(b.retry_delay, 0) >= 0 THEN 'retried'
         ELSE 'failed'
       END
       ORDER BY b.position
     )
   INTO judgements
-  FROM unnest(run_ids, step_slugs, task_indexes, judgements)
-    WITH ORDINALITY AS b (run_id, step_slug, task_index, judgement, position)
+  FROM unnest(run_ids, step_slugs, task_indexes, retry_delays, judgements)
+    WITH ORDINALITY AS b (run_id, step_slug, task_index, retry_delay, judgement, position)
   LEFT JOIN LATERAL (
     SELECT
       t.attempts_count < coalesce(
@@ -45,10 +51,14 @@ BEGIN
 
   IF 'retried' = ANY(judgements) THEN
     PERFORM pgflow._retry_tasks(
-      array_agg(b.run_id), array_agg(b.step_slug), array_agg(b.task_index), array_agg(b.error_message)
+      array_agg(b.run_id),
+      array_agg(b.step_slug),
+      array_agg(b.task_index),
+      array_agg(b.error_message),
+      array_agg(b.retry_delay)
     )
-    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, judgements)
-      AS b (run_id, step_slug, task_index, error_message, judgement)
+    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, retry_delays, judgements)
+      AS b (run_id, step_slug, task_index, error_message, retry_delay, judgement)
     WHERE b.judgement = 'retried';
   END IF;
 
