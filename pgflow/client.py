@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -39,13 +40,28 @@ class Client:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def start(self, flow_slug: str, input: Any = None) -> str:
+    def start(self, flow_slug: str, input: Any = None, *, key: str | None = None) -> str:
         """Start a run of a compiled flow with an input that is JSON; returns its id.
+
+        Starting again with the same ``key`` starts nothing and returns the id of the flow's run with that key,
+        whatever its input was.
 
         Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow
         or an input that the flow does not take.
         """
-        return runs.start_flow(self._database, flow_slug, codec.encode(input))
+        if key is None:
+            return runs.start_flow(self._database, flow_slug, codec.encode(input))
+        (run_id,) = self.start_many(flow_slug, [input], keys=[key])
+        return run_id
+
+    def start_many(
+        self, flow_slug: str, inputs: Sequence[Any], *, keys: Sequence[str | None] | None = None
+    ) -> list[str]:
+        """Start a run for each input, all or none, in one statement; returns their ids in the inputs' order.
+
+        ``keys``, one for each input, are as in ``start``; None is no key. Raises as ``start`` does.
+        """
+        return runs.start_flows(self._database, flow_slug, [codec.encode(value) for value in inputs], keys)
 
     def get(self, run_id: str) -> Run:
         """The run as it is now. Raises RunNotFoundError."""

@@ -11,7 +11,8 @@ from pgflow.cli.options import database_option, input_option, load_quietly, read
 @click.argument("flow")
 @input_option
 @database_option
-def start(flow: str, input_source: str, database: str | None) -> None:
+@click.option("--key", help="Start it once: starting with the same key again prints the same run's id.")
+def start(flow: str, input_source: str, database: str | None, key: str | None) -> None:
     """Start a run of FLOW, which is compiled if it is missing, and print the run's id."""
     from pgflow.cli.definition import define
     from pgflow.client import Client
@@ -21,4 +22,4 @@ def start(flow: str, input_source: str, database: str | None) -> None:
     loaded = load_quietly(flow)
     with open_database(database) as opened:
         define(opened, loaded)
-        click.echo(Client(opened).start(loaded.slug, value))
+        click.echo(Client(opened).start(loaded.slug, value, key=key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,16 +55,33 @@ def start_flow(database: Database, flow_slug: str, input_json: str) -> str:
     Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an
     input, and SchemaMissingError.
     """
-    try:
+    with _start_errors(flow_slug):
         row = database.fetch_one("start_flow", {"flow_slug": flow_slug, "input": input_json})
+    assert row is not None
+    return str(row["run_id"])
+
+
+def start_flows(
+    database: Database, flow_slug: str, inputs_json: Sequence[str], keys: Sequence[str | None] | None
+) -> list[str]:
+    """Start a run for each input, all or none, in one statement; their ids. A key that was there before, or twice
+    in the batch, gives the run that is there. Raises as ``start_flow``."""
+    values = {"flow_slug": flow_slug, "inputs": list(inputs_json), "keys": list(keys) if keys is not None else None}
+    with _start_errors(flow_slug):
+        rows = database.fetch_all("start_flows", values)
+    return [row["run_id"] for row in rows]
+
+
+@contextmanager
+def _start_errors(flow_slug: str) -> Iterator[None]:
+    try:
+        yield
     except psycopg.errors.ForeignKeyViolation:
         raise RunNotStartedError(reason=f"there is no flow {flow_slug}; define it with `pgflow compile`") from None
     except _NO_SCHEMA:
         raise SchemaMissingError from None
     except (psycopg.errors.RaiseException, psycopg.DataError) as error:
         raise RunNotStartedError(reason=error.diag.message_primary or str(error)) from None
-    assert row is not None
-    return str(row["run_id"])
 
 
 def get_run(database: Database, run_id: str) -> dict[str, Any]:

@@ -69,7 +69,9 @@ FILES = (
     "_complete_runs",
     "maybe_complete_run",
     "_advance_runs",
+    "_start_runs",
     "start_flow",
+    "start_flows",
     "get_run_with_states",
     "start_flow_with_states",
     # Claiming

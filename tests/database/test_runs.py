@@ -81,6 +81,41 @@ def test_a_run_goes_from_start_to_its_output(core: Core, client: Client, value: 
     assert client.first_failure(run_id) is None
 
 
+def test_a_key_starts_one_run_however_often(core: Core, client: Client) -> None:
+    core.flow("f", "a")
+    core.flow("g", "a")
+    first = client.start("f", 1, key="monday")
+    assert client.start("f", 2, key="monday") == first
+    assert client.get(first).input == 1
+    assert len({first, client.start("f", 1, key="tuesday"), client.start("g", 1, key="monday"), client.start("f")}) == 4
+    core.rows("DELETE FROM pgflow.step_tasks; DELETE FROM pgflow.step_states; DELETE FROM pgflow.runs")
+    assert client.start("f", 1, key="monday") != first
+
+
+def test_many_runs_start_in_one_statement_in_the_inputs_order(core: Core, client: Client) -> None:
+    core.flow("f", "m*", "after <- m")
+    keys = ["a", None, "b", "a", None]
+    ids = client.start_many("f", [[n] for n in range(5)], keys=keys)
+    assert [client.get(run_id).input for run_id in ids] == [[0], [1], [2], [0], [4]]
+    assert len(set(ids)) == 4
+    assert [len(core.tasks(UUID(run_id))) for run_id in set(ids)] == [1] * 4
+    assert client.start_many("f", []) == []
+    again = client.start_many("f", [[7], [8], [9]], keys=["b", "new", "a"])
+    assert (again[0], again[2]) == (ids[2], ids[0])
+    assert client.get(again[1]).input == [8]
+
+
+def test_one_bad_input_starts_none(core: Core, client: Client) -> None:
+    core.flow("f", "m*")
+    with pytest.raises(RunNotStartedError, match=r"not an array \(got number\)"):
+        client.start_many("f", [[1], 2], keys=["a", "b"])
+    assert core.value("SELECT count(*) FROM pgflow.runs") == 0
+    with pytest.raises(RunNotStartedError, match="2 inputs, but 1 keys"):
+        client.start_many("f", [[1], [2]], keys=["a"])
+    with pytest.raises(RunNotStartedError, match="there is no flow nowhere"):
+        client.start_many("nowhere", [1], keys=["a"])
+
+
 def test_a_flow_that_is_not_defined_is_not_started(client: Client) -> None:
     reason = "there is no flow nowhere; define it with `pgflow compile`"
     with pytest.raises(RunNotStartedError, match=reason):

@@ -34,6 +34,15 @@ def while_waiting_for(core: Core, first: Callable[[], Any], second: Callable[[],
         return result, waiting.result(20)
 
 
+def test_two_starts_with_one_key_at_once_give_one_run(core: Core, other: Core) -> None:
+    core.flow("f", "a")
+    start = "SELECT run_id, is_new FROM pgflow.start_flows('f', ARRAY['1', '2']::jsonb[], %s) ORDER BY ordinal"
+    first, second = while_waiting_for(core, lambda: core.rows(start, ["x", "y"]), lambda: other.rows(start, ["y", "x"]))
+    assert [row["run_id"] for row in first] == [row["run_id"] for row in reversed(second)]
+    assert [row["is_new"] for row in first + second] == [True, True, False, False]
+    assert core.value("SELECT count(*) FROM pgflow.runs") == 2
+
+
 def test_the_last_two_tasks_of_a_map_at_once_complete_it_once(core: Core, other: Core) -> None:
     core.flow("f", "m*")
     run_id = core.start("f", [1, 2])
