@@ -52,6 +52,7 @@ FILES = (
     "_emit_run_events",
     "_emit_step_events",
     # How steps end
+    "_lock_steps",
     "_count_ended_steps",
     "_release_dependents",
     "_fail_steps",

@@ -21,7 +21,7 @@ OURS = {
     "_advance_runs", "_archive_messages", "_complete_runs", "_complete_steps", "_complete_taskless_steps",
     "_count_ended_steps", "_delay_messages", "_dependency_outputs", "_emit_run_events", "_emit_step_events",
     "_emits_events", "_exhaust_steps", "_fail_steps", "_send_events",
-    "_fail_type_violations", "_judge_tasks", "_map_elements", "_pattern_of_shape", "_pattern_shape",
+    "_fail_type_violations", "_judge_tasks", "_lock_steps", "_map_elements", "_pattern_of_shape", "_pattern_shape",
     "_release_dependents", "_resolve_conditions", "_retry_tasks", "_skip_steps", "_skip_steps_and_dependents",
     "_start_ready_steps", "_start_runs", "_start_tasks", "_table_definitions", "claim_tasks", "complete_tasks", "fail_tasks",
     "prune_data_older_than", "release_tasks", "start_flows",

@@ -34,6 +34,47 @@ def while_waiting_for(core: Core, first: Callable[[], Any], second: Callable[[],
         return result, waiting.result(20)
 
 
+TOUCH = "UPDATE pgflow.step_states SET error_message = 'an operator was here' WHERE step_slug = 'b'"
+
+
+def test_a_dependent_that_somebody_changes_meanwhile_is_released_all_the_same(core: Core, other: Core) -> None:
+    core.flow("f", "a", "b <- a")
+    run_id = core.start("f", 1)
+    tasks = core.claim("f")
+    while_waiting_for(core, lambda: core.rows(TOUCH), lambda: other.complete(tasks, [1]))
+    assert core.statuses(run_id) == {"a": "completed", "b": "started"}
+
+
+def test_a_ready_step_that_somebody_changes_meanwhile_is_started_all_the_same(core: Core, other: Core) -> None:
+    core.flow("f", "a", "b <- a")
+    run_id = core.start("f", 1)
+    core.rows("UPDATE pgflow.step_states SET remaining_deps = 0 WHERE step_slug = 'b'")
+    while_waiting_for(core, lambda: core.rows(TOUCH), lambda: other.rows("SELECT pgflow.start_ready_steps(%s)", run_id))
+    assert core.statuses(run_id) == {"a": "started", "b": "started"}
+
+
+@pytest.mark.parametrize("mode", ["fail", "skip", "skip-cascade"])
+def test_a_step_that_somebody_changes_meanwhile_ends_all_the_same(core: Core, other: Core, mode: str) -> None:
+    core.flow("f", "a")
+    core.step("f", "b <- a", required_input_pattern={"a": 2}, when_unmet=mode)
+    run_id = core.start("f", 1)
+    tasks = core.claim("f")
+    while_waiting_for(core, lambda: core.rows(TOUCH), lambda: other.complete(tasks, [1]))
+    assert core.statuses(run_id)["b"] == ("failed" if mode == "fail" else "skipped")
+    assert core.run(run_id)["status"] == ("failed" if mode == "fail" else "completed")
+
+
+def test_a_task_that_somebody_changes_meanwhile_is_claimed_all_the_same(core: Core, other: Core) -> None:
+    core.flow("f", "a")
+    core.start("f", 1)
+    (message,) = core.queue("f")
+    start = "SELECT step_slug FROM pgflow.start_tasks('f', %s, NULL)"
+    with core.connection.transaction():
+        core.rows("UPDATE pgflow.step_tasks SET error_message = 'an operator was here'")
+        assert other.rows(start, [message["msg_id"]]) == []  # not waited for
+    assert len(other.rows(start, [message["msg_id"]])) == 1
+
+
 def test_two_starts_with_one_key_at_once_give_one_run(core: Core, other: Core) -> None:
     core.flow("f", "a")
     start = "SELECT run_id, is_new FROM pgflow.start_flows('f', ARRAY['1', '2']::jsonb[], %s) ORDER BY ordinal"

@@ -9,6 +9,7 @@ LANGUAGE plpgsql
 SET search_path TO ''
 AS $$
 BEGIN
+  PERFORM pgflow._lock_steps(run_ids, step_slugs);
   UPDATE pgflow.step_states AS s
   SET status = 'failed', failed_at = now(), error_message = f.error_message
   FROM unnest(run_ids, step_slugs, error_messages) AS f (run_id, step_slug, error_message)

@@ -16,15 +16,7 @@ BEGIN
   ORDER BY r.run_id
   FOR UPDATE;
 
-  PERFORM
-  FROM (
-    SELECT DISTINCT b.run_id, b.step_slug
-    FROM unnest(run_ids, step_slugs) AS b (run_id, step_slug)
-    ORDER BY b.run_id, b.step_slug
-  ) AS b
-  CROSS JOIN LATERAL (
-    SELECT FROM pgflow.step_states AS s WHERE s.run_id = b.run_id AND s.step_slug = b.step_slug FOR UPDATE
-  ) AS locked;
+  PERFORM pgflow._lock_steps(run_ids, step_slugs);
 
   PERFORM
   FROM (

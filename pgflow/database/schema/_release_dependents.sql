@@ -5,12 +5,14 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
 AS $$
+DECLARE
+  released record;
 BEGIN
   WITH dependent AS (
     SELECT
       parent.run_id,
       child.step_slug,
-      count(*) AS ended,
+      count(*)::int AS ended,
       -- A map has one dependency, so there is one value here.
       max(
         CASE
@@ -48,13 +50,26 @@ BEGIN
     ) AS child
     GROUP BY parent.run_id, child.step_slug
   )
+  SELECT
+    array_agg(d.run_id) AS run_ids,
+    array_agg(d.step_slug) AS step_slugs,
+    array_agg(d.ended) AS ended,
+    array_agg(d.elements) AS elements
+  INTO released
+  FROM dependent AS d;
+  IF released.run_ids IS NULL THEN
+    RETURN;
+  END IF;
+
+  PERFORM pgflow._lock_steps(released.run_ids, released.step_slugs);
   UPDATE pgflow.step_states AS s
   SET
-    remaining_deps = s.remaining_deps - dependent.ended,
-    initial_tasks = coalesce(s.initial_tasks, dependent.elements)
-  FROM dependent
+    remaining_deps = s.remaining_deps - d.ended,
+    initial_tasks = coalesce(s.initial_tasks, d.elements)
+  FROM unnest(released.run_ids, released.step_slugs, released.ended, released.elements)
+    AS d (run_id, step_slug, ended, elements)
   CROSS JOIN LATERAL (
-    SELECT k.ctid FROM pgflow.step_states AS k WHERE k.run_id = dependent.run_id AND k.step_slug = dependent.step_slug OFFSET 0
+    SELECT k.ctid FROM pgflow.step_states AS k WHERE k.run_id = d.run_id AND k.step_slug = d.step_slug OFFSET 0
   ) AS k
   WHERE s.ctid = k.ctid;
 END

@@ -11,6 +11,7 @@ DECLARE
   skipped record;
   ended record;
 BEGIN
+  PERFORM pgflow._lock_steps(run_ids, step_slugs);
   WITH skipped_step AS (
     UPDATE pgflow.step_states AS s
     SET

@@ -9,23 +9,24 @@ AS $$
 DECLARE
   batch record;
 BEGIN
+  PERFORM
+  FROM pgflow.step_states AS s
+  WHERE s.run_id = ANY(_start_ready_steps.run_ids)
+    AND s.status = 'created'
+    AND s.remaining_deps = 0
+    AND s.initial_tasks > 0
+  ORDER BY s.run_id, s.step_slug
+  FOR UPDATE;
+
   FOR batch IN
-    WITH ready AS (
-      SELECT s.ctid
-      FROM pgflow.step_states AS s
+    WITH started AS (
+      UPDATE pgflow.step_states AS s
+      SET status = 'started', started_at = now(), remaining_tasks = s.initial_tasks
       WHERE s.run_id = ANY(_start_ready_steps.run_ids)
         AND s.status = 'created'
         AND s.remaining_deps = 0
         AND s.initial_tasks > 0
         AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = s.run_id) = 'started'
-      ORDER BY s.run_id, s.step_slug
-      FOR UPDATE OF s
-    ),
-    started AS (
-      UPDATE pgflow.step_states AS s
-      SET status = 'started', started_at = now(), remaining_tasks = s.initial_tasks
-      FROM ready
-      WHERE s.ctid = ready.ctid
       RETURNING s.flow_slug, s.run_id, s.step_slug, s.initial_tasks
     )
     SELECT

@@ -12,6 +12,7 @@ LANGUAGE plpgsql
 SET search_path TO ''
 AS $$
 DECLARE
+  claimable record;
   claimed record;
   visible int;
 BEGIN
@@ -21,30 +22,36 @@ BEGIN
     SELECT t.flow_slug, t.run_id, t.step_slug, t.task_index
     FROM pgflow.step_tasks AS t
     WHERE t.message_id = ANY(p_msg_ids) AND t.status || '' = 'queued'
-  ),
-  claimable AS (
-    SELECT t.ctid
-    FROM (
-      SELECT c.run_id, c.step_slug, c.task_index
-      FROM candidate AS c
-      WHERE c.flow_slug = p_flow_slug
-        AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = c.run_id) = 'started'
-        AND (
-          SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = c.run_id AND s.step_slug = c.step_slug
-        ) = 'started'
-      ORDER BY c.run_id, c.step_slug, c.task_index
-    ) AS c
-    CROSS JOIN LATERAL (
-      SELECT t.ctid
-      FROM pgflow.step_tasks AS t
-      WHERE t.run_id = c.run_id
-        AND t.step_slug = c.step_slug
-        AND t.task_index = c.task_index
-        AND t.status || '' = 'queued'
-      FOR UPDATE SKIP LOCKED
-    ) AS t
-  ),
-  started AS (
+  )
+  SELECT
+    array_agg(c.run_id) AS run_ids,
+    array_agg(c.step_slug) AS step_slugs,
+    array_agg(c.task_index) AS task_indexes
+  INTO claimable
+  FROM (
+    SELECT c.run_id, c.step_slug, c.task_index
+    FROM candidate AS c
+    WHERE c.flow_slug = p_flow_slug
+      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = c.run_id) = 'started'
+      AND (
+        SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = c.run_id AND s.step_slug = c.step_slug
+      ) = 'started'
+    ORDER BY c.run_id, c.step_slug, c.task_index
+  ) AS c
+  CROSS JOIN LATERAL (
+    SELECT
+    FROM pgflow.step_tasks AS t
+    WHERE t.run_id = c.run_id
+      AND t.step_slug = c.step_slug
+      AND t.task_index = c.task_index
+      AND t.status || '' = 'queued'
+    FOR UPDATE SKIP LOCKED
+  ) AS locked;
+  IF claimable.run_ids IS NULL THEN
+    RETURN;
+  END IF;
+
+  WITH started AS (
     UPDATE pgflow.step_tasks AS t
     SET
       status = 'started',
@@ -52,8 +59,14 @@ BEGIN
       -- A task queued after this transaction began is claimed all the same.
       started_at = greatest(now(), t.queued_at),
       last_worker_id = p_worker_id
-    FROM claimable AS c
-    WHERE t.ctid = c.ctid
+    FROM unnest(claimable.run_ids, claimable.step_slugs, claimable.task_indexes) AS c (run_id, step_slug, task_index)
+    CROSS JOIN LATERAL (
+      SELECT k.ctid
+      FROM pgflow.step_tasks AS k
+      WHERE k.run_id = c.run_id AND k.step_slug = c.step_slug AND k.task_index = c.task_index
+      OFFSET 0
+    ) AS k
+    WHERE t.ctid = k.ctid
     RETURNING t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id
   )
   SELECT
@@ -68,10 +81,6 @@ BEGIN
   JOIN pgflow.steps AS definition
     ON definition.flow_slug = p_flow_slug AND definition.step_slug = started.step_slug
   JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug;
-
-  IF claimed.run_ids IS NULL THEN
-    RETURN;
-  END IF;
 
   SELECT count(*) INTO visible
   FROM pgflow.set_vt_batch(p_flow_slug, claimed.message_ids, claimed.offsets);
