@@ -38,6 +38,9 @@ from pgflow.errors import InputNotDecodableError, OutputNotSerializableError
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 1_000  # ujson manages 1,024 levels, and an output ends up two deeper in the input of another step
+MAX_VALUES = (
+    8_388_608  # jsonb takes up to 16 bytes for one of 2, its arrays hold 256 MiB, its parser 16,777,216 elements
+)
 MAX_INT_DIGITS = 4_300  # what Python converts unless told otherwise
 MAX_PATH_CHARACTERS = 200
 MAX_KEY_CHARACTERS = 60
@@ -65,7 +68,7 @@ def encode(value: Any, *, max_bytes: int = MAX_BYTES) -> str:
     ``max_bytes`` is the most the text may take in UTF-8. Raises OutputNotSerializableError, naming the place
     (``$.items[3].name``) and the remedy, for what JSON cannot say or jsonb refuses: NaN and infinities, NUL
     and lone surrogates, keys that are not str, types other than the module's, ints of more than 4,300
-    digits, nesting deeper than 1,000 (where a circular reference ends too).
+    digits, nesting deeper than 1,000 (where a circular reference ends too), more than 8,388,608 values.
     """
     if not _is_plain(value, max_bytes):
         _refuse_fault(value, max_bytes)
@@ -79,6 +82,8 @@ def encode(value: Any, *, max_bytes: int = MAX_BYTES) -> str:
         _refuse_fault(value, max_bytes)
     if size > max_bytes:
         raise _too_large(max_bytes)
+    if text.count(",") >= MAX_VALUES and sum(1 for _ in _places(value)) > MAX_VALUES:
+        raise OutputNotSerializableError(reason=_TOO_MANY, path="$")
     return text
 
 
@@ -184,6 +189,9 @@ def _refuse_fault(value: Any, max_bytes: int) -> None:
         budget -= _least_size(item)
         if budget < 0:
             raise _too_large(max_bytes)
+
+
+_TOO_MANY = f"it has more than {MAX_VALUES:,} values (store it elsewhere and return a reference to it)"
 
 
 def _too_large(max_bytes: int) -> OutputNotSerializableError:

@@ -21,6 +21,7 @@ from pgflow.errors import (
     PgflowError,
     TaskCrashedError,
     TaskTimedOutError,
+    UsageError,
 )
 from pgflow.flow import Flow, takes_context
 from pgflow.outcome import NO_RETRY, Completed, Crashed, Failed, Outcome, TimedOut
@@ -91,7 +92,7 @@ def execute_with_timeout(handler: Handler, input: Any, ctx: Context, timeout: fl
     """Run ``handler`` in a process of its own and hard-kill it, and what it started, at the deadline.
 
     ``timeout`` is in seconds. Takes any callable, lambdas and closures included. Returns the output as
-    JSON gives it back. Raises TaskTimedOutError, TaskCrashedError, or HandlerFailedError with
+    JSON gives it back. Raises UsageError for a timeout that is not positive, TaskTimedOutError, TaskCrashedError, or HandlerFailedError with
     ``serialize_error``'s text, or with ``serialize_output``'s for an output that is not JSON.
     """
     match _run_apart(lambda: _call_and_encode(handler, input, ctx), timeout):
@@ -120,20 +121,21 @@ def serialize_error(error: object) -> str:
     try:
         text = _error_text(error)
     except BaseException as failure:  # noqa: BLE001 - a hostile __str__ may raise anything
-        text = f"{type(error).__name__}: <its text raised {type(failure).__name__}>"
+        text = f"{_class_name(error)}: <its text raised {_class_name(failure)}>"
     return _storable(text, MAX_ERROR_CHARACTERS)
 
 
 def execute(flow: Flow, task: Task, database: FlowInputSource | None, *, timeout: float | None = None) -> Outcome:
     """The whole life of a task, in a process of its own; never raises for what the handler did.
 
-    ``timeout`` is in seconds; without one it is the step's, else the flow's, else 30.
+    ``timeout`` is in seconds; without one it is the step's, else the flow's, else 30. Raises UsageError for one that
+    is not positive.
     """
     try:
         get_handler(flow, task.step_slug)
     except HandlerNotFoundError as error:
         return Failed(str(error))
-    seconds = timeout or flow.timeout_of(task.step_slug) or DEFAULT_TIMEOUT_SECONDS
+    seconds = timeout if timeout is not None else flow.timeout_of(task.step_slug) or DEFAULT_TIMEOUT_SECONDS
     return _run_apart(lambda: run(flow, task, database), seconds)
 
 
@@ -170,12 +172,17 @@ async def _awaited(awaitable: Any) -> Any:
 
 def _error_text(error: object) -> str:
     if isinstance(error, str):
-        return error
+        return str.__str__(error)
     if isinstance(error, BaseException):
-        message = str(error)
-        name = type(error).__name__
-        return f"{name}: {message}" if message else name
-    return repr(error)
+        message = str.__str__(str(error))
+        return f"{_class_name(error)}: {message}" if message else _class_name(error)
+    return str.__str__(repr(error))
+
+
+def _class_name(value: object) -> str:
+    """The name of the value's class, whatever its metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name
 
 
 def _retry_delay(error: BaseException) -> int | None:
@@ -218,6 +225,8 @@ def _storable(text: str, limit: int) -> str:
 
 def _run_apart(work: Callable[[], Completed | Failed], timeout: float) -> Completed | Failed | TimedOut | Crashed:
     """``work`` in a forked process; its verdict, or the card of its death."""
+    if not timeout > 0:
+        raise UsageError(message=f"timeout must be more than 0 seconds, got {timeout!r}")
     end = forked.run(lambda: _to_wire(work()), timeout)
     evidence = card.Evidence(frames=stack.handler_frames(end.frames, __file__), usage=end.usage, elapsed=end.elapsed)
     if end.timed_out:

@@ -34,6 +34,23 @@ def while_waiting_for(core: Core, first: Callable[[], Any], second: Callable[[],
         return result, waiting.result(20)
 
 
+def test_a_verdict_that_waited_is_not_earlier_than_what_it_judges(core: Core, other: Core) -> None:
+    """A verdict without an attempt may meet one that began after its own transaction did."""
+    core.flow("f", "a", max_attempts=5)
+    run_id = core.start("f", 1)
+    (task,) = core.claim("f")
+
+    def retry_and_claim() -> None:
+        core.fail([task], ["again"])
+        core.rows("UPDATE pgflow.step_tasks SET queued_at = now() + interval '1 second'")  # as a clock set back
+        core.claim("f")
+
+    while_waiting_for(
+        core, retry_and_claim, lambda: other.rows("SELECT FROM pgflow.complete_task(%s, 'a', 0, '1')", run_id)
+    )
+    assert core.run(run_id)["status"] == "completed"
+
+
 TOUCH = "UPDATE pgflow.step_states SET error_message = 'an operator was here' WHERE step_slug = 'b'"
 
 

@@ -239,6 +239,16 @@ def test_a_thousand_levels_of_arrays_or_objects_pass() -> None:
     assert codec.encode(nested(1000)) == "[" * 1000 + "]" * 1000
 
 
+def test_more_values_than_jsonb_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "MAX_VALUES", 100)
+    codec.encode([0] * 99)
+    codec.encode([","] * 99)
+    codec.encode(["," * 200])
+    for value in ([0] * 100, [[0] * 49] * 2 + [0], {str(number): 0 for number in range(101)}):
+        with pytest.raises(OutputNotSerializableError, match=r"more than 8,388,608 values .* at \$$"):
+            codec.encode(value)
+
+
 @pytest.mark.parametrize("value", ["a" * 8, "é" * 4, [10, 200, 3], {"abc": 12}])
 def test_the_text_may_have_exactly_the_bytes_of_the_limit(value: Any) -> None:
     size = len(codec.encode(value).encode())

@@ -22,6 +22,7 @@ from pgflow.errors import (
     OutputNotSerializableError,
     TaskCrashedError,
     TaskTimedOutError,
+    UsageError,
 )
 from pgflow.executor import (
     MAX_ERROR_CHARACTERS,
@@ -319,6 +320,35 @@ def test_a_handler_may_say_whether_and_when_it_is_tried_again(error: Exception, 
     outcome = execute(own, task("wishes"), None)
     assert isinstance(outcome, Failed)
     assert (outcome.retry_delay, outcome.error.splitlines()[0]) == (delay, text)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_is_more_than_nothing(timeout: float) -> None:
+    with pytest.raises(UsageError, match="timeout must be more than 0 seconds, got"):
+        execute(flow, task("double", input=1), None, timeout=timeout)
+
+
+class HostileText(str):
+    def replace(self, *_: Any) -> str:
+        raise ValueError("no")
+
+
+class HostileMeta(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise ValueError("no")
+
+
+class NamelessError(Exception, metaclass=HostileMeta):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(HostileText("plain"), "plain"), (NamelessError("why"), "NamelessError: why"), (NamelessError(), "NamelessError")],
+)
+def test_serialize_error_asks_no_class_for_its_opinion(error: object, text: str) -> None:
+    assert serialize_error(error) == text
 
 
 @pytest.mark.parametrize("after", [-1, 0.5, True, 1 << 31, "5"])

@@ -11,7 +11,7 @@ BEGIN
     UPDATE pgflow.runs AS r
     SET
       status = 'completed',
-      completed_at = now(),
+      completed_at = greatest(now(), r.started_at),
       output = (
         SELECT jsonb_object_agg(s.step_slug, s.output)
         FROM pgflow.step_states AS s

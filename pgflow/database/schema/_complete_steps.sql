@@ -13,7 +13,7 @@ BEGIN
     SET
       remaining_tasks = s.remaining_tasks - c.task_count,
       status = CASE WHEN s.remaining_tasks = c.task_count THEN 'completed' ELSE s.status END,
-      completed_at = CASE WHEN s.remaining_tasks = c.task_count THEN now() END,
+      completed_at = CASE WHEN s.remaining_tasks = c.task_count THEN greatest(now(), s.started_at) END,
       -- Only the last task's batch reads the outputs of them all.
       output = CASE
         WHEN s.remaining_tasks > c.task_count THEN NULL

@@ -11,8 +11,8 @@ BEGIN
     UPDATE pgflow.step_states AS s
     SET
       status = 'completed',
-      started_at = now(),
-      completed_at = now(),
+      started_at = greatest(now(), s.created_at),
+      completed_at = greatest(now(), s.created_at),
       remaining_tasks = 0,
       output = (
         SELECT '[]'::jsonb

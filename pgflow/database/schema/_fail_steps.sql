@@ -11,7 +11,7 @@ AS $$
 BEGIN
   PERFORM pgflow._lock_steps(run_ids, step_slugs);
   UPDATE pgflow.step_states AS s
-  SET status = 'failed', failed_at = now(), error_message = f.error_message
+  SET status = 'failed', failed_at = greatest(now(), s.created_at, s.started_at), error_message = f.error_message
   FROM unnest(run_ids, step_slugs, error_messages) AS f (run_id, step_slug, error_message)
   CROSS JOIN LATERAL (
     SELECT k.ctid FROM pgflow.step_states AS k WHERE k.run_id = f.run_id AND k.step_slug = f.step_slug OFFSET 0
@@ -19,7 +19,7 @@ BEGIN
   WHERE s.ctid = k.ctid;
 
   UPDATE pgflow.runs AS r
-  SET status = 'failed', failed_at = now()
+  SET status = 'failed', failed_at = greatest(now(), r.started_at)
   WHERE r.run_id = ANY(run_ids);
 
   IF is_type_violation THEN

@@ -80,7 +80,7 @@ BEGIN
   PERFORM pgflow._fail_steps(violation.run_ids, violation.step_slugs, violation.step_errors, is_type_violation => true);
 
   UPDATE pgflow.step_tasks AS t
-  SET status = 'failed', failed_at = now(), output = v.output, error_message = v.error_message
+  SET status = 'failed', failed_at = greatest(now(), t.queued_at, t.started_at), output = v.output, error_message = v.error_message
   FROM unnest(
     violation.run_ids, violation.step_slugs, violation.task_indexes, violation.outputs, violation.task_errors
   ) AS v (run_id, step_slug, task_index, output, error_message)

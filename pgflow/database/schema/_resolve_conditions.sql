@@ -42,7 +42,17 @@ BEGIN
       SELECT
         CASE
           WHEN definition.deps_count = 0 THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = s.run_id)
-          ELSE pgflow._dependency_outputs(s.flow_slug, s.run_id, s.step_slug)
+          ELSE (  -- as _dependency_outputs has it, for all runs in this statement
+            SELECT coalesce(jsonb_object_agg(parent.step_slug, parent.output), '{}'::jsonb)
+            FROM pgflow.deps AS d
+            CROSS JOIN LATERAL (
+              SELECT p.step_slug, p.output
+              FROM pgflow.step_states AS p
+              WHERE p.run_id = s.run_id AND p.step_slug = d.dep_slug AND p.status = 'completed'
+              OFFSET 0
+            ) AS parent
+            WHERE d.flow_slug = s.flow_slug AND d.step_slug = s.step_slug
+          )
         END AS value
       OFFSET 0
     ) AS input

@@ -17,7 +17,7 @@ BEGIN
     SET
       status = 'skipped',
       skip_reason = b.skip_reason,
-      skipped_at = now(),
+      skipped_at = greatest(now(), s.created_at),
       error_message = b.error_message,
       remaining_tasks = NULL
     FROM unnest(run_ids, step_slugs, skip_reasons, error_messages)

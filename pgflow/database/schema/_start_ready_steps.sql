@@ -21,7 +21,7 @@ BEGIN
   FOR batch IN
     WITH started AS (
       UPDATE pgflow.step_states AS s
-      SET status = 'started', started_at = now(), remaining_tasks = s.initial_tasks
+      SET status = 'started', started_at = greatest(now(), s.created_at), remaining_tasks = s.initial_tasks
       WHERE s.run_id = ANY(_start_ready_steps.run_ids)
         AND s.status = 'created'
         AND s.remaining_deps = 0

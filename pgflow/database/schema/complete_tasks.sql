@@ -22,7 +22,7 @@ BEGIN
 
   WITH completed AS (
     UPDATE pgflow.step_tasks AS t
-    SET status = 'completed', completed_at = now(), output = b.output
+    SET status = 'completed', completed_at = greatest(now(), t.started_at), output = b.output
     FROM unnest(run_ids, step_slugs, task_indexes, outputs, judgements)
       AS b (run_id, step_slug, task_index, output, judgement)
     CROSS JOIN LATERAL (

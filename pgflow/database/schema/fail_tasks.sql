@@ -65,7 +65,7 @@ BEGIN
   IF judgements && ARRAY['failed', 'over'] THEN
     -- Tasks that are still started in a run that has failed end with it.
     UPDATE pgflow.step_tasks AS t
-    SET status = 'failed', failed_at = now(), error_message = b.error_message
+    SET status = 'failed', failed_at = greatest(now(), t.queued_at, t.started_at), error_message = b.error_message
     FROM unnest(run_ids, step_slugs, task_indexes, error_messages, attempts, judgements)
       AS b (run_id, step_slug, task_index, error_message, attempt, judgement)
     CROSS JOIN LATERAL (
