@@ -38,9 +38,7 @@ from pgflow.errors import InputNotDecodableError, OutputNotSerializableError
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 1_000  # ujson manages 1,024 levels, and an output ends up two deeper in the input of another step
-MAX_VALUES = (
-    8_388_608  # jsonb takes up to 16 bytes for one of 2, its arrays hold 256 MiB, its parser 16,777,216 elements
-)
+MAX_VALUES = 8_388_608  # jsonb may take 16 bytes for a value of 2; its arrays hold 256 MiB and 16,777,216 elements
 MAX_INT_DIGITS = 4_300  # what Python converts unless told otherwise
 MAX_PATH_CHARACTERS = 200
 MAX_KEY_CHARACTERS = 60
@@ -82,9 +80,14 @@ def encode(value: Any, *, max_bytes: int = MAX_BYTES) -> str:
         _refuse_fault(value, max_bytes)
     if size > max_bytes:
         raise _too_large(max_bytes)
-    if text.count(",") >= MAX_VALUES and sum(1 for _ in _places(value)) > MAX_VALUES:
+    if _may_have_many(text) and sum(1 for _ in _places(value)) > MAX_VALUES:
         raise OutputNotSerializableError(reason=_TOO_MANY, path="$")
     return text
+
+
+def _may_have_many(text: str) -> bool:
+    """False for all but a text of very many values, or with as many commas and brackets in its strings."""
+    return len(text) > MAX_VALUES and sum(map(text.count, ",[{")) >= MAX_VALUES
 
 
 def decode(text: str) -> Any:

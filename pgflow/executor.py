@@ -92,8 +92,9 @@ def execute_with_timeout(handler: Handler, input: Any, ctx: Context, timeout: fl
     """Run ``handler`` in a process of its own and hard-kill it, and what it started, at the deadline.
 
     ``timeout`` is in seconds. Takes any callable, lambdas and closures included. Returns the output as
-    JSON gives it back. Raises UsageError for a timeout that is not positive, TaskTimedOutError, TaskCrashedError, or HandlerFailedError with
-    ``serialize_error``'s text, or with ``serialize_output``'s for an output that is not JSON.
+    JSON gives it back. Raises UsageError for a timeout that is not positive, TaskTimedOutError,
+    TaskCrashedError, or HandlerFailedError with ``serialize_error``'s text, or with ``serialize_output``'s for
+    an output that is not JSON.
     """
     match _run_apart(lambda: _call_and_encode(handler, input, ctx), timeout):
         case Completed(output):
