@@ -18,7 +18,7 @@ def schema() -> None:
 @schema.command()
 @database_option
 def install(database: str | None) -> None:
-    """Install the SQL core and pgmq where they are missing; repeatable."""
+    """Install the SQL core and pgmq where they are missing, or upgrade the core; repeatable."""
     from pgflow.database import schema as core
     from pgflow.database.choice import open_database
 
@@ -27,6 +27,8 @@ def install(database: str | None) -> None:
     match report.outcome:
         case "installed":
             click.echo(f"installed version {report.version}; pgmq: {_PGMQ[report.pgmq]}")
+        case "upgraded":
+            click.echo(f"upgraded to version {report.version}")
         case "present":
             click.echo(f"version {report.version} is installed already")
         case "foreign":

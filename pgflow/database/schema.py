@@ -1,11 +1,13 @@
 """The SQL core in a database: installing it, verifying it, printing it.
 
 The core is the files of ``schema/``, one function or group of tables a file. Its version is recorded in
-``pgflow.schema_versions``, a table of ours; a ``pgflow`` schema without it is another implementation's.
+``pgflow.schema_versions``, a table of ours; a ``pgflow`` schema without it is another implementation's. A fresh install
+is version 1's tables, all migrations, and the functions; so the tables are the same as after an upgrade.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,22 +15,22 @@ from importlib import resources
 from typing import Any, Literal
 
 import psycopg
+from psycopg.rows import scalar_row
 from psycopg.sql import SQL
 
 from pgflow._version import VERSION as PGFLOW_VERSION
 from pgflow.errors import SchemaError, SchemaMissingError, SchemaTooNewError
 
-VERSION = 1
-"""The version of the schema that this code installs and knows."""
+VERSION = 2
+"""The version of the schema that this code installs and knows. A release that changes any of the SQL has a new one;
+what its tables need is in ``schema/migrations/<version>.sql``."""
 
 _LOCK_KEY = 0x7067666C  # "pgfl": one install at a time in a database
 
-FILES = (
-    "is_valid_slug",
-    "tables",
-    "own_tables",
-    "types",
-    "_table_definitions",
+BASE_FILES = ("is_valid_slug", "tables", "own_tables", "types")
+"""The files of ``schema/`` that made version 1's tables and types; everything later is a migration."""
+FUNCTION_FILES = (
+    "_definitions",
     # Definition
     "create_flow",
     "add_step",
@@ -102,18 +104,19 @@ FILES = (
     # Last: who may use it
     "privileges",
 )
-"""The files of ``schema/``, in the order in which they can be run."""
+"""The other files of ``schema/``, in the order in which they can be run. An upgrade replaces all functions."""
 
-Outcome = Literal["installed", "present", "foreign"]
+Outcome = Literal["installed", "upgraded", "present", "foreign"]
 
 
 @dataclass(frozen=True, slots=True)
 class InstallReport:
     """What ``install`` found or did.
 
-    ``outcome``: ``installed`` now, ``present`` already, or ``foreign``: another implementation's schema was
-    found and nothing was changed. ``version`` is ours (None where it is foreign); ``pgmq`` is how pgmq came
-    to be there: ``extension``, ``sql`` (installed now from the pgmq package) or ``present``.
+    ``outcome``: ``installed`` now, ``upgraded`` now, ``present`` already, or ``foreign``: another
+    implementation's schema was found and nothing was changed. ``version`` is ours (None where it is foreign);
+    ``pgmq`` is how pgmq came to be there: ``extension``, ``sql`` (installed now from the pgmq package) or
+    ``present``.
     """
 
     outcome: Outcome
@@ -137,35 +140,53 @@ class Verification:
 
 
 def install(connection: psycopg.Connection[Any]) -> InstallReport:
-    """Install the SQL core and pgmq where they are missing; in one transaction, one caller at a time.
+    """Install the SQL core and pgmq where they are missing, or upgrade the core; in one transaction, one caller at
+    a time. Workers of the version before may go on while it is upgraded.
 
     Raises SchemaTooNewError when the database has a newer version than this code knows, and SchemaError when
     the role may not create what is missing.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
-        if _schema_exists(connection, "pgflow"):
-            version = installed_version(connection)
+        if not _schema_exists(connection, "pgflow"):
+            pgmq = _how_pgmq_comes(connection)
+            _run(connection, _script())
+            return InstallReport("installed", VERSION, pgmq)
+        version = installed_version(connection)
+        if version is None or _is_current(connection, version):
             return InstallReport("present" if version else "foreign", version, "present")
-        pgmq = _how_pgmq_comes(connection)
-        try:
-            connection.execute(_script().encode())
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise SchemaError(
-                message=f"The database's role may not install pgflow ({error.diag.message_primary}): "
-                "let one that may create schemas and extensions run the output of `pgflow schema sql`"
-            ) from error
-    return InstallReport("installed", VERSION, pgmq)
+        _run(connection, _upgrade_script(version))
+        return InstallReport("upgraded", VERSION, "present")
+
+
+def _run(connection: psycopg.Connection[Any], script: str) -> None:
+    try:
+        connection.execute(script.encode())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            message=f"The database's role may not install pgflow ({error.diag.message_primary}): "
+            "let the owner of the schema, or for a first time one that may create schemas and extensions, run "
+            "`pgflow schema install`, or the output of `pgflow schema sql`"
+        ) from error
 
 
 def ensure(connection: psycopg.Connection[Any]) -> None:
-    """Install what is missing; one cheap look where everything is there.
+    """Install or upgrade what is missing; one cheap look where everything is there.
 
-    Raises SchemaTooNewError as ``install`` does.
+    Raises as ``install`` does.
     """
     if not _schema_exists(connection, "pgflow"):
         install(connection)
-    installed_version(connection)
+        return
+    version = installed_version(connection)
+    if version is not None and not _is_current(connection, version):
+        install(connection)
+
+
+def _is_current(connection: psycopg.Connection[Any], version: int) -> bool:
+    # Another build of the same version may have other functions: in development, or where it was mended by hand.
+    digest = "SELECT digest FROM pgflow.schema_versions ORDER BY version DESC LIMIT 1"
+    return version == VERSION and _value(connection, digest) == _digest()
 
 
 def installed_version(connection: psycopg.Connection[Any]) -> int | None:
@@ -184,7 +205,7 @@ def installed_version(connection: psycopg.Connection[Any]) -> int | None:
 
 
 def verify(connection: psycopg.Connection[Any]) -> Verification:
-    """Compare the functions in the database with this code's, and its tables with what was installed.
+    """Compare the functions in the database with this code's, and the rest of it with what was installed.
 
     Raises as ``installed_version`` does.
     """
@@ -192,10 +213,13 @@ def verify(connection: psycopg.Connection[Any]) -> Verification:
     pgmq = _pgmq_version(connection)
     if version is None:
         return Verification(None, (), pgmq)
-    problems = list(_function_problems(connection))
-    if not any(problem.startswith("function pgflow._table_definitions ") for problem in problems):
-        problems += _table_problems(connection)
-    if pgmq is None:
+    if version < VERSION:
+        problems = [f"the schema has version {version}, this pgflow has {VERSION}: `pgflow schema install` upgrades it"]
+    else:
+        problems = list(_function_problems(connection))
+        if not any(problem.startswith("function pgflow._definitions ") for problem in problems):
+            problems += _definition_problems(connection)
+    if _value(connection, "SELECT to_regprocedure('pgmq.archive(text, bigint[])')") is None:
         problems.append("pgmq is missing")
     return Verification(version, tuple(problems), pgmq)
 
@@ -206,17 +230,50 @@ def sql() -> str:
 
 
 def _script() -> str:
-    record = SQL(
-        "INSERT INTO pgflow.schema_versions (version, installed_by, table_definitions) "
-        "VALUES ({}, {}, pgflow._table_definitions());"
-    ).format(VERSION, f"pgflow-py {PGFLOW_VERSION}")
-    parts = [
-        _pgmq_script(),
-        "CREATE SCHEMA pgflow;",
-        *(_text(name) for name in FILES),
-        record.as_string(None),
-    ]
-    return "\n".join(parts)
+    return "\n".join(
+        [
+            _pgmq_script(),
+            "CREATE SCHEMA pgflow;",
+            *(_text(name) for name in BASE_FILES),
+            *_migrations(after=1),
+            *(_text(name) for name in FUNCTION_FILES),
+            _record(),
+        ]
+    )
+
+
+def _upgrade_script(version: int) -> str:
+    """From ``version`` to this one: its tables migrated, all functions replaced, with the rights that were granted."""
+    return "\n".join(
+        [
+            *_migrations(after=version),
+            _text("upgrades/drop_functions"),
+            _text("is_valid_slug").replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"),
+            *(_text(name) for name in FUNCTION_FILES),
+            _text("upgrades/grant_again"),
+            _record(),
+        ]
+    )
+
+
+def _migrations(*, after: int) -> Iterator[str]:
+    return (_text(f"migrations/{version}") for version in range(after + 1, VERSION + 1))
+
+
+def _record() -> str:
+    statement = SQL(
+        "INSERT INTO pgflow.schema_versions (version, installed_by, definitions, digest) "
+        "VALUES ({}, {}, pgflow._definitions(), {}) "
+        "ON CONFLICT (version) DO UPDATE SET installed_at = now(), installed_by = excluded.installed_by, "
+        "definitions = excluded.definitions, digest = excluded.digest;"
+    )
+    return statement.format(VERSION, f"pgflow-py {PGFLOW_VERSION}", _digest()).as_string(None)
+
+
+@cache
+def _digest() -> str:
+    texts = "".join(map(_text, ("is_valid_slug", *FUNCTION_FILES)))
+    return hashlib.sha256(texts.encode()).hexdigest()
 
 
 def _pgmq_script() -> str:
@@ -260,7 +317,7 @@ def _function_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
             "SELECT proname, prosrc FROM pg_catalog.pg_proc WHERE pronamespace = 'pgflow'::regnamespace"
         ).fetchall()
     )
-    for name in FILES:
+    for name in ("is_valid_slug", *FUNCTION_FILES):
         text = _text(name)
         if "CREATE FUNCTION" not in text:
             continue
@@ -270,12 +327,13 @@ def _function_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
             yield f"function pgflow.{name} differs from version {VERSION}"
 
 
-def _table_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
-    installed = _value(connection, "SELECT table_definitions FROM pgflow.schema_versions ORDER BY version DESC LIMIT 1")
-    present = _value(connection, "SELECT pgflow._table_definitions()")
+def _definition_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    installed = _value(connection, "SELECT definitions FROM pgflow.schema_versions ORDER BY version DESC LIMIT 1")
+    present = _value(connection, "SELECT pgflow._definitions()")
     for name, definition in sorted(installed.items()):
         if name not in present:
-            yield f"{name} is missing"
+            if not name.startswith("declaration of function "):  # told with its body
+                yield f"{name} is missing"
         elif present[name] != definition:
             yield f"{name} differs: {present[name]} instead of {definition}"
 
@@ -290,5 +348,5 @@ def _schema_exists(connection: psycopg.Connection[Any], name: str) -> bool:
 
 
 def _value(connection: psycopg.Connection[Any], query: str, *parameters: object) -> Any:
-    row = connection.execute(query.encode(), parameters or None).fetchone()
-    return row[0] if row is not None else None
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query.encode(), parameters or None).fetchone()

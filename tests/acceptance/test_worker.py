@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pgflow import Worker
+from pgflow.database import schema
 from pgflow.errors import (
     DatabaseUnreachableError,
     FlowImportError,
@@ -112,6 +113,18 @@ def test_outcomes_are_delivered_although_connections_are_cut(database_url: str, 
         run_id = runs.start("arithmetic", {"count": 300})
         for _ in range(10):
             wait_until(lambda: runs.query(cut), "there are connections to cut")
+        assert runs.finish(run_id)["output"] == {"total": {"total": 8955050, "of": 300}}
+    assert {task["attempts_count"] for task in runs.tasks(run_id)} == {1}
+
+
+def test_the_schema_is_upgraded_under_a_running_worker(database_url: str, runs: Runs) -> None:
+    with Worker(database_url, [ARITHMETIC], slots=2):
+        run_id = runs.start("arithmetic", {"count": 300})
+        for count in (10, 100, 200):
+            done = "SELECT count(*) AS n FROM pgflow.step_tasks WHERE status = 'completed'"
+            wait_until(lambda: runs.query(done)[0]["n"] > count, f"{count} tasks are done")  # noqa: B023
+            runs.query("UPDATE pgflow.schema_versions SET digest = 'another build''s'")
+            assert schema.install(runs.connection).outcome == "upgraded"
         assert runs.finish(run_id)["output"] == {"total": {"total": 8955050, "of": 300}}
     assert {task["attempts_count"] for task in runs.tasks(run_id)} == {1}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ LEFT_OUT = {"cleanup_ensure_workers_logs", "ensure_workers", "setup_ensure_worke
 """The contract's functions that are left out: they ping serverless functions."""
 OURS = {
     "_advance_runs", "_archive_messages", "_complete_runs", "_complete_steps", "_complete_taskless_steps",
-    "_count_ended_steps", "_delay_messages", "_dependency_outputs", "_emit_run_events", "_emit_step_events",
+    "_count_ended_steps", "_definitions", "_delay_messages", "_dependency_outputs", "_emit_run_events", "_emit_step_events",
     "_emits_events", "_exhaust_steps", "_fail_steps", "_send_events",
     "_fail_type_violations", "_judge_tasks", "_lock_steps", "_map_elements", "_pattern_of_shape", "_pattern_shape",
     "_release_dependents", "_resolve_conditions", "_retry_tasks", "_skip_steps", "_skip_steps_and_dependents",
-    "_start_ready_steps", "_start_runs", "_start_tasks", "_table_definitions", "claim_tasks", "complete_tasks", "fail_tasks",
-    "prune_data_older_than", "release_tasks", "start_flows",
+    "_start_ready_steps", "_start_runs", "_start_tasks", "claim_tasks", "complete_tasks",
+    "fail_tasks", "prune_data_older_than", "release_tasks", "start_flows",
 }  # fmt: skip
 """The functions that the contract does not know, or not as part of the core."""
 
@@ -67,9 +68,9 @@ def test_an_install_that_fails_leaves_nothing(empty_database_url: str) -> None:
 
 def test_a_newer_schema_is_refused(database_url: str) -> None:
     with connect(database_url) as connection:
-        connection.execute("INSERT INTO pgflow.schema_versions VALUES (99, now(), 'the future', '{}')")
+        connection.execute("INSERT INTO pgflow.schema_versions VALUES (99, now(), 'the future', '{}', '')")
         for function in (schema.install, schema.ensure, schema.verify):
-            with pytest.raises(SchemaTooNewError, match=r"version 99, this pgflow knows up to 1: upgrade pgflow-py"):
+            with pytest.raises(SchemaTooNewError, match=r"version 99, this pgflow knows up to 2: upgrade pgflow-py"):
                 function(connection)
 
 
@@ -90,18 +91,24 @@ def test_verify_names_what_is_missing_or_changed(database_url: str) -> None:
             "ALTER TABLE pgflow.runs ALTER COLUMN remaining_steps SET DEFAULT 1",
             "ALTER TABLE pgflow.runs DROP CONSTRAINT completed_at_or_failed_at",
             "DROP INDEX pgflow.idx_runs_status",
+            "ALTER FUNCTION pgflow.requeue_stalled_tasks SECURITY INVOKER",
             "DROP SCHEMA pgmq CASCADE",
             # Names are printed in full whatever the session's search path is.
             "SET search_path TO pgflow",
         ):
             connection.execute(statement.encode())
         assert schema.verify(connection) == schema.Verification(
-            1,
+            2,
             (
-                "function pgflow.is_local differs from version 1",
+                "function pgflow.is_local differs from version 2",
                 "function pgflow.release_tasks is missing",
                 "column pgflow.runs.remaining_steps differs: integer NOT NULL 1 instead of integer NOT NULL 0",
                 "constraint pgflow.runs.completed_at_or_failed_at is missing",
+                "declaration of function pgflow.is_local differs: () RETURNS boolean, volatility v, security invoker "
+                'instead of () RETURNS boolean, volatility s, security invoker; search_path=""',
+                "declaration of function pgflow.requeue_stalled_tasks differs: () RETURNS integer, volatility v, "
+                'security invoker; search_path="" instead of () RETURNS integer, volatility v, '
+                'security definer; search_path=""',
                 "index pgflow.idx_runs_status is missing",
                 "pgmq is missing",
             ),
@@ -114,15 +121,91 @@ def test_a_role_that_may_not_install_is_told_who_may(empty_database_url: str) ->
         connection.execute("DROP ROLE IF EXISTS nobody_much")
         connection.execute("CREATE ROLE nobody_much")
         connection.execute("SET ROLE nobody_much")
-        with pytest.raises(SchemaError, match=r"may not install pgflow .*run the output of `pgflow schema sql`"):
+        with pytest.raises(SchemaError, match=r"may not install pgflow .*or the output of `pgflow schema sql`"):
             schema.install(connection)
         connection.execute("RESET ROLE")
         connection.execute("DROP ROLE nobody_much")
 
 
+@pytest.fixture
+def version_1(empty_database_url: str) -> Iterator[Core]:
+    """A database with the first version's schema, and a run whose first task is claimed."""
+    with connect(empty_database_url) as connection:
+        schema.install(connection)  # for pgmq
+        connection.execute("DROP SCHEMA pgflow CASCADE")
+        connection.execute((HERE / "versions" / "1.sql").read_bytes())
+    core = Core(empty_database_url)
+    with core.connection:
+        core.flow("f", "a", "b <- a")
+        core.start("f", 1)
+        core.rows("DROP ROLE IF EXISTS some_worker")
+        core.rows("CREATE ROLE some_worker")
+        core.rows("GRANT EXECUTE ON FUNCTION pgflow.claim_tasks TO some_worker")
+        yield core
+        core.rows("DROP OWNED BY some_worker")
+        core.rows("DROP ROLE some_worker")
+
+
+def test_an_upgrade_comes_to_the_same_schema_as_an_install(version_1: Core, core: Core) -> None:
+    (task,) = version_1.claim("f")
+    with connect(version_1.url) as connection:
+        assert schema.verify(connection).problems == (
+            "the schema has version 1, this pgflow has 2: `pgflow schema install` upgrades it",
+        )
+        report, again = schema.install(connection), schema.install(connection)
+        assert (report.outcome, report.version, again.outcome) == ("upgraded", schema.VERSION, "present")
+        assert schema.verify(connection) == schema.Verification(schema.VERSION, (), "sql")
+    definitions = "SELECT pgflow._definitions()"
+    assert version_1.value(definitions) == core.value(definitions)
+    # The session that worked with the old version goes on, with what it had claimed.
+    assert version_1.complete([task], [1]) == ["completed"]
+    assert version_1.complete(version_1.claim("f"), [2]) == ["completed"]
+    assert version_1.value("SELECT output FROM pgflow.runs") == {"b": 2}
+
+
+def test_an_upgrade_keeps_the_rights_that_were_granted_and_gives_no_others(version_1: Core) -> None:
+    with connect(version_1.url) as connection:
+        schema.ensure(connection)
+    granted = version_1.rows(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'pgflow'::regnamespace "
+        "AND has_function_privilege('some_worker', oid, 'EXECUTE')"
+    )
+    assert [row["proname"] for row in granted] == ["claim_tasks"]
+
+
+def test_an_upgrade_that_fails_leaves_everything_as_it_was(version_1: Core) -> None:
+    version_1.rows("CREATE TABLE pgflow.run_keys ()")  # in the migration's way
+    with connect(version_1.url) as connection:
+        with pytest.raises(psycopg.errors.DuplicateTable):
+            schema.install(connection)
+        assert schema.installed_version(connection) == 1
+    assert len(version_1.claim("f")) == 1
+
+
+def test_a_role_that_may_not_upgrade_is_told_who_may(version_1: Core) -> None:
+    with connect(version_1.url) as connection:
+        connection.execute("GRANT USAGE ON SCHEMA pgflow TO some_worker")
+        connection.execute("GRANT SELECT ON pgflow.schema_versions TO some_worker")
+        connection.execute("SET ROLE some_worker")
+        with pytest.raises(SchemaError, match=r"may not install pgflow .*let the owner of the schema"):
+            schema.ensure(connection)
+
+
+def test_another_builds_functions_are_replaced(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("CREATE OR REPLACE FUNCTION pgflow.is_local() RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+        assert schema.install(connection).outcome == "present"  # by hand, on purpose: verify tells
+        connection.execute("UPDATE pgflow.schema_versions SET digest = 'another'")
+        schema.ensure(connection)
+        assert schema.verify(connection).problems == ()
+
+
 def test_every_file_is_installed() -> None:
-    files = {path.stem for path in (Path(schema.__file__).parent / "schema").glob("*.sql")}
-    assert files == set(schema.FILES)
+    folder = Path(schema.__file__).parent / "schema"
+    assert {path.stem for path in folder.glob("*.sql")} == {*schema.BASE_FILES, *schema.FUNCTION_FILES}
+    assert {path.stem for path in (folder / "migrations").glob("*.sql")} == {
+        str(version) for version in range(2, schema.VERSION + 1)
+    }
 
 
 @pytest.mark.parametrize("has_pgmq", [False, True])

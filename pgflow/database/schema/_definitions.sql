@@ -1,5 +1,6 @@
--- What the schema's tables and types look like: each column, constraint and index by its name. For verifying.
-CREATE FUNCTION pgflow._table_definitions()
+-- What the schema looks like: each column, constraint and index by its name, each function but for its body. For
+-- verifying.
+CREATE FUNCTION pgflow._definitions()
 RETURNS jsonb
 LANGUAGE sql
 STABLE
@@ -32,6 +33,19 @@ AS $$
     SELECT format('index pgflow.%s', r.relname), pg_catalog.pg_get_indexdef(r.oid)
     FROM relation AS r
     WHERE r.relkind = 'i'
+    UNION ALL
+    SELECT
+      format('declaration of function pgflow.%s', p.proname),
+      format(
+        '(%s) RETURNS %s, volatility %s, security %s%s',
+        pg_catalog.pg_get_function_arguments(p.oid),
+        pg_catalog.pg_get_function_result(p.oid),
+        p.provolatile,
+        CASE WHEN p.prosecdef THEN 'definer' ELSE 'invoker' END,
+        '; ' || pg_catalog.array_to_string(p.proconfig, ', ')
+      )
+    FROM pg_catalog.pg_proc AS p
+    WHERE p.pronamespace = 'pgflow'::regnamespace
   )
   SELECT jsonb_object_agg(definition.name, definition.text) FROM definition
 $$;
