@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, TypeVar, Unpack, overload
+from weakref import WeakValueDictionary
 
 from pgflow.errors import FlowDefinitionError, HandlerNotFoundError
 from pgflow.options import FLOW_OPTIONS, STEP_OPTIONS, FlowOptions, StepOptions, checked
@@ -43,6 +44,10 @@ class MapStep(Step):
     kind: ClassVar[Literal["single", "map"]] = "map"
 
 
+_FLOWS: WeakValueDictionary[str, Flow] = WeakValueDictionary()
+"""The flows of this process by what pgmq makes of their slugs."""
+
+
 class Flow:
     """A DAG of steps, each declared by decorating its handler, ``f(input)`` or ``f(input, ctx)``.
 
@@ -58,6 +63,12 @@ class Flow:
         if fault := slug_fault(slug, limit=MAX_FLOW_CHARACTERS):
             raise FlowDefinitionError(message=f"Flow slug {slug!r} {fault}")
         self.slug = slug
+        other = _FLOWS.setdefault(slug.lower(), self)
+        if other is not self and other.slug != slug:
+            raise FlowDefinitionError(
+                message=f"Flow {slug!r} would share its queue with flow {other.slug!r}, since pgmq ignores case: "
+                "give one of them another slug"
+            )
         self.options: Mapping[str, int] = checked(f"Flow {slug!r}", options, FLOW_OPTIONS)
         """The options that were given."""
         self._steps: dict[str, Step] = {}
@@ -175,6 +186,8 @@ class Flow:
         if name in self._steps:
             raise FlowDefinitionError(message=f"{owner} is declared twice: give one of the two another slug=")
         given = checked(owner, options, STEP_OPTIONS, also=("slug", "over" if kind is MapStep else "depends_on"))
+        if any(dependency == handler for dependency in dependencies):
+            raise _depends_on_itself(owner)
         slugs = [self._slug_of(dependency, owner, name) for dependency in dependencies]
         if repeated := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
             raise FlowDefinitionError(message=f"{owner} depends on {repeated[0]!r} twice: name it once")
@@ -223,9 +236,7 @@ class Flow:
 
     def _known_slug(self, slug: str, owner: str, own_slug: str) -> str:
         if slug == own_slug:
-            raise FlowDefinitionError(
-                message=f"{owner} depends on itself, which is a cycle: name a step declared before it"
-            )
+            raise _depends_on_itself(owner)
         if slug not in self._steps:
             close = difflib.get_close_matches(slug, self._steps, n=1)
             hint = f", or did you mean {close[0]!r}?" if close else ""
@@ -301,3 +312,7 @@ def _step_slug(handler: Handler, slug: str | None, flow_slug: str) -> str:
 
 def _name(handler: object) -> str:
     return str(getattr(handler, "__name__", None) or repr(handler))
+
+
+def _depends_on_itself(owner: str) -> FlowDefinitionError:
+    return FlowDefinitionError(message=f"{owner} depends on itself, which is a cycle: name a step declared before it")

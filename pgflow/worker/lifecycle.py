@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pgflow.database import Database, schema, workers
 from pgflow.database.flows import require_compiled
-from pgflow.errors import UndeliveredError, WorkerStartError
+from pgflow.errors import UndeliveredError
 from pgflow.worker.collector import Collector
 from pgflow.worker.dispatcher import Dispatcher
 from pgflow.worker.leases import Leases
@@ -91,14 +91,6 @@ def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
             "handler, or use --no-preload",
             ", ".join(described.threads),
         )
-    seen: dict[str, str] = {}
-    for flow in described.flows:
-        # pgmq lower-cases its tables' names: such flows would take each other's messages.
-        other = seen.setdefault(flow.slug.lower(), flow.slug)
-        if other is not flow.slug:
-            raise WorkerStartError(
-                message=f"Flows {other} and {flow.slug} would share one queue: give one of them another slug"
-            )
     return described.flows
 
 

@@ -16,7 +16,6 @@ from pgflow.errors import (
     FlowNotFoundError,
     FlowShapeMismatchError,
     UsageError,
-    WorkerStartError,
 )
 from tests.support.waiting import wait_until
 from tests.support.worker import ARITHMETIC, FALSY, HOSTILE, Runs, dispatcher_of, run_hostile
@@ -169,7 +168,7 @@ def test_flows_that_differ_only_in_case_are_refused(database_url: str, tmp_path:
         (tmp_path / f"m_{slug}.py").write_text(
             f"from pgflow import Flow\nflow = Flow({slug!r})\n@flow.step\ndef s(input): return 1\n"
         )
-    with pytest.raises(WorkerStartError, match="would share one queue"):
+    with pytest.raises(FlowImportError, match="would share its queue"):
         Worker(database_url, [f"{tmp_path}/m_Same.py:flow", f"{tmp_path}/m_same.py:flow"], slots=1).start()
 
 

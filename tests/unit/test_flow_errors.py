@@ -57,6 +57,10 @@ DEPENDENCIES: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda flow: flow.map(over="nowhere")(any_input),
         f"Step orders.any_input depends on 'nowhere', which is no step yet: {UNKNOWN_DEPENDENCY}",
     ),
+    "itself as a function": (
+        lambda flow: flow.step(depends_on=[any_input])(any_input),
+        "Step orders.any_input depends on itself, which is a cycle: name a step declared before it",
+    ),
     "unknown function": (
         lambda flow: flow.step(depends_on=[first, elsewhere])(any_input),
         "Step orders.any_input depends on elsewhere, which is no step of flow 'orders': "
@@ -317,3 +321,12 @@ def test_what_is_no_function_is_refused(handler: Any) -> None:
         f"A step of flow 'orders' must be a function, got {handler!r}: "
         "give options by keyword, as in @flow.step(slug=...)"
     )
+
+
+def test_flows_whose_slugs_differ_in_case_would_share_a_queue() -> None:
+    orders = Flow("Orders_of_today")
+    assert Flow("Orders_of_today").slug == orders.slug  # a module that is imported twice
+    with pytest.raises(FlowDefinitionError, match=r"would share its queue with flow 'Orders_of_today'.*another slug"):
+        Flow("orders_of_TODAY")
+    del orders
+    assert Flow("orders_of_TODAY").slug == "orders_of_TODAY"
