@@ -60,13 +60,14 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 )
 
 
-def encode(value: Any, *, max_bytes: int = MAX_BYTES) -> str:
+def encode(value: Any, *, max_bytes: int = MAX_BYTES, max_values: int | None = None) -> str:
     """The JSON text of ``value``: no spaces, characters beyond ASCII as they are, ``/`` not escaped.
 
-    ``max_bytes`` is the most the text may take in UTF-8. Raises OutputNotSerializableError, naming the place
-    (``$.items[3].name``) and the remedy, for what JSON cannot say or jsonb refuses: NaN and infinities, NUL
-    and lone surrogates, keys that are not str, types other than the module's, ints of more than 4,300
-    digits, nesting deeper than 1,000 (where a circular reference ends too), more than 8,388,608 values.
+    ``max_bytes`` is the most the text may take in UTF-8, ``max_values`` how many values it may have (8,388,608).
+    Raises OutputNotSerializableError, naming the place (``$.items[3].name``) and the remedy, for what JSON
+    cannot say or jsonb refuses: NaN and infinities, NUL and lone surrogates, keys that are not str, types other
+    than the module's, ints of more than 4,300 digits, nesting deeper than 1,000 (where a circular reference
+    ends too), and sizes beyond those limits.
     """
     if not _is_plain(value, max_bytes):
         _refuse_fault(value, max_bytes)
@@ -80,14 +81,15 @@ def encode(value: Any, *, max_bytes: int = MAX_BYTES) -> str:
         _refuse_fault(value, max_bytes)
     if size > max_bytes:
         raise _too_large(max_bytes)
-    if _may_have_many(text) and sum(1 for _ in _places(value)) > MAX_VALUES:
+    most = max_values if max_values is not None else MAX_VALUES
+    if _may_have_more(text, most) and sum(1 for _ in _places(value)) > most:
         raise OutputNotSerializableError(reason=_TOO_MANY, path="$")
     return text
 
 
-def _may_have_many(text: str) -> bool:
-    """False for all but a text of very many values, or with as many commas and brackets in its strings."""
-    return len(text) > MAX_VALUES and sum(map(text.count, ",[{")) >= MAX_VALUES
+def _may_have_more(text: str, most: int) -> bool:
+    """Whether a text has that many values, or as many commas and brackets in its strings."""
+    return len(text) > most and sum(map(text.count, ",[{")) >= most
 
 
 def decode(text: str) -> Any:

@@ -15,12 +15,14 @@ PATIENCE = 2
 class Interrupts:
     """While entered, the first interrupt is only noted, and every further one calls ``again``.
 
-    The third raises KeyboardInterrupt too, so that a statement that the database never answers can be left.
+    The third raises KeyboardInterrupt too, so that a statement that the database never answers can be left;
+    the first does while ``raise_at_once`` says so.
     Signals that were ignored before stay ignored, as ``nohup`` wants. For the main thread.
     """
 
     def __init__(self, again: Callable[[], None]) -> None:
         self._again = again
+        self.raise_at_once = False
         # And a list: `+= 1` may be interrupted by another handler that does the same.
         self._came: list[int] = []
         # A pipe that ends the wait. The kernel may give a signal to any thread; then nothing else wakes the main
@@ -50,7 +52,7 @@ class Interrupts:
         self._came.append(number)
         if len(self._came) > 1:
             self._again()
-        if len(self._came) > PATIENCE:
+        if self.raise_at_once or len(self._came) > PATIENCE:
             raise KeyboardInterrupt
 
     def __exit__(

@@ -51,7 +51,9 @@ def read_input(source: str) -> Any:
         value = codec.decode(text)
         codec.encode(value)  # JSON that PostgreSQL cannot hold is refused before anything is started
     except InputNotDecodableError as error:
-        raise UsageError(message=f"--input: {name} is not JSON: {error.values['reason']}") from None
+        raise UsageError(
+            message=f'--input: {name} is not JSON: {error.values["reason"]} (strings and keys go in "double quotes")'
+        ) from None
     except OutputNotSerializableError as error:
         reason, path = error.values["reason"], error.values["path"]
         raise UsageError(message=f"--input: {name} cannot be stored: {reason} at {path}") from None

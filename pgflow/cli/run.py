@@ -6,6 +6,8 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -67,7 +69,7 @@ def run(
             allow_data_loss=allow_data_loss,
             stderr=lines.writer,
         )
-        with worker, Interrupts(worker.end_at_once) as interrupts:
+        with Interrupts(worker.end_at_once) as interrupts, _started(worker, interrupts):
             lines.close_writer()
             slug = worker.flow_slugs[0]
             # An interrupted run's tasks are still there, and come before a new one's.
@@ -85,6 +87,16 @@ def run(
             _say_how_to_continue(flow, current, slots=slots, no_preload=no_preload, database=database)
             sys.exit(INTERRUPTED)
         _report(client, ended)
+
+
+@contextmanager
+def _started(worker: Worker, interrupts: Interrupts) -> Iterator[None]:
+    """The worker while it runs. An interrupt ends its start, in which nothing has begun yet."""
+    interrupts.raise_at_once = True
+    worker.start()
+    interrupts.raise_at_once = False
+    with worker:
+        yield
 
 
 def _continue(worker: Worker, run: Run) -> str:
@@ -125,7 +137,8 @@ def _report(client: Client, ended: Run) -> None:
     from pgflow import codec
 
     if ended.status == "completed":
-        click.echo(codec.encode(ended.output))
+        # What came out of the database may be larger than what one task may put in.
+        click.echo(codec.encode(ended.output, max_bytes=sys.maxsize, max_values=sys.maxsize))
         sys.stdout.flush()  # here, so that a closed pipe is noticed while it can be handled
         return
     failure = client.first_failure(ended.run_id)

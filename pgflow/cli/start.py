@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import click
 
-from pgflow.cli.options import database_option, input_option, load_quietly, read_input
+from pgflow.cli.options import allow_data_loss_option, database_option, input_option, load_quietly, read_input
 
 
 @click.command()
 @click.argument("flow")
 @input_option
 @database_option
+@allow_data_loss_option
 @click.option("--key", help="Start it once: starting with the same key again prints the same run's id.")
-def start(flow: str, input_source: str, database: str | None, key: str | None) -> None:
+def start(flow: str, input_source: str, database: str | None, allow_data_loss: bool, key: str | None) -> None:
     """Start a run of FLOW, which is compiled if it is missing, and print the run's id."""
     from pgflow.cli.definition import define
     from pgflow.client import Client
@@ -21,5 +22,5 @@ def start(flow: str, input_source: str, database: str | None, key: str | None) -
     value = read_input(input_source)
     loaded = load_quietly(flow)
     with open_database(database) as opened:
-        define(opened, loaded)
+        define(opened, loaded, allow_data_loss=allow_data_loss)
         click.echo(Client(opened).start(loaded.slug, value, key=key))

@@ -30,9 +30,17 @@ def is_data_error(error: Exception) -> bool:
     return error.sqlstate[:2] not in _TRANSIENT_CLASSES
 
 
+def in_short(error: Exception) -> str:
+    """What PostgreSQL says, and its detail, without where in our SQL that was."""
+    if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    detail = error.diag.message_detail
+    return f"{error.diag.message_primary}: {detail}" if detail else error.diag.message_primary
+
+
 def in_words(error: psycopg.Error) -> DatabaseRefusedError:
     """A statement's error as one of ours: in one line, with the remedy where there is one."""
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    reason = in_short(error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         reason += "; connect as the owner of the schemas pgflow and pgmq, or let the owner grant them to this role"
     return DatabaseRefusedError(reason=reason)

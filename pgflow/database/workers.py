@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from pgflow.database import Database
 
+_REQUEUE_LOCK_KEY = 0x70677271  # "pgrq"
+
 
 def register(database: Database, worker_ids: Mapping[str, str], name: str) -> None:
     """Insert the rows of a worker; ``worker_ids`` maps flow slugs to fresh UUIDs, ``name`` tells operators
@@ -25,3 +27,10 @@ def heartbeat(database: Database, worker_ids: Iterable[str]) -> bool:
 def mark_stopped(database: Database, worker_ids: Iterable[str]) -> None:
     """Say that this worker has ended."""
     database.execute("mark_workers_stopped", {"worker_ids": list(worker_ids)})
+
+
+def requeue_stalled_tasks(database: Database) -> int:
+    """Hand back what workers hold that have been silent for the task's timeout and 30 seconds; how many tasks. Does
+    nothing while another worker does it."""
+    row = database.fetch_one("requeue_stalled_tasks", {"lock_key": _REQUEUE_LOCK_KEY})
+    return int(row["requeued"]) if row is not None else 0

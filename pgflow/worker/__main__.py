@@ -7,6 +7,7 @@ input means: end at once. Its end means that the parent is gone: drain.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -58,7 +59,8 @@ class _Answer:
     def give(self, answer: dict[str, object]) -> None:
         """Give it."""
         assert self._descriptor is not None
-        os.write(self._descriptor, json.dumps(answer, default=str).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone, as the end of standard input tells
+            os.write(self._descriptor, json.dumps(answer, default=str).encode() + b"\n")
         os.close(self._descriptor)
         self._descriptor = None
 

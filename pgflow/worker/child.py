@@ -21,7 +21,7 @@ from pgflow.errors import PgflowError
 from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
 from pgflow.outcome import Completed, Failed
-from pgflow.process import stack
+from pgflow.process import output, stack
 from pgflow.reference import load_flow
 from pgflow.worker.logbook import Logbook
 
@@ -47,6 +47,7 @@ class _Process:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.pid = os.getpid()
         self.logbook = Logbook(settings.logbook)
         self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
         self._flows: dict[str, Flow] | None = None
@@ -73,14 +74,15 @@ def initialize(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, keep_running)
     os.dup2(2, 1)  # standard output is the command's, for data
+    output.survive_loss()
     dump = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     stack.install(dump)
     _process = _Process(settings)
 
 
-def warm_up() -> tuple[int, int]:
-    """This process's pid and its main thread's ident; proves that the process works."""
-    return os.getpid(), threading.main_thread().ident or 0
+def warm_up() -> tuple[int, int, int]:
+    """This process's pid, its main thread's ident and the forkserver's pid; proves that the process works."""
+    return os.getpid(), threading.main_thread().ident or 0, os.getppid()
 
 
 def describe_flows() -> str:
@@ -115,10 +117,12 @@ def run_task(
     except PgflowError as error:
         outcome = Failed(executor.serialize_error(str(error)))
     finally:
+        if os.getpid() != _process.pid:
+            os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
         _process.logbook.end()
     match outcome:
-        case Completed(output):
-            return COMPLETED, output, None
+        case Completed(output_text):
+            return COMPLETED, output_text, None
         case Failed(error_text, retry_delay):
             return FAILED, error_text, retry_delay
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pgflow.database import Database, tasks
-from pgflow.database.failures import FAILURES, is_data_error
+from pgflow.database.failures import FAILURES, in_short, is_data_error
 from pgflow.database.tasks import ClaimedTask
 from pgflow.outcome import Completed, Failed, Outcome, Released
 from pgflow.worker.backoff import Backoff
@@ -155,7 +155,7 @@ class Collector:
                 return
             except FAILURES as error:
                 if is_data_error(error):
-                    refusal = str(error)
+                    refusal = in_short(error)
                     break
                 if not self._wait_for_database(error, items):
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -12,13 +13,16 @@ from pgflow.database.failures import FAILURES
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
+REQUEUE_HEARTBEATS = 3
+"""With every so many heartbeats a worker looks for tasks whose worker has died."""
 
 
 class Leases:
     """Renews the heartbeats of all the worker's rows in one statement.
 
     Thread: ``pgflow-leases`` runs ``_loop``, and calls ``on_deprecated`` once if an operator deprecates the worker.
-    A heartbeat that fails is logged; the next one is on time. At its end it marks the rows stopped.
+    A heartbeat that fails is logged; the next one is on time. Tasks of workers that died are handed back on the way.
+    At its end it marks the rows stopped.
     """
 
     def __init__(self, database: Database, worker_ids: Sequence[str], on_deprecated: Callable[[], None]) -> None:
@@ -43,9 +47,13 @@ class Leases:
 
     def _loop(self) -> None:
         deprecated = False
-        while not self._stopping.wait(HEARTBEAT_SECONDS):
+        for beat in itertools.count():
+            if self._stopping.wait(HEARTBEAT_SECONDS):
+                break
             try:
                 now_deprecated = workers.heartbeat(self._database, self._worker_ids)
+                if beat % REQUEUE_HEARTBEATS == 0 and (requeued := workers.requeue_stalled_tasks(self._database)):
+                    logger.warning("%d tasks whose workers are silent went back to their queues", requeued)
             except FAILURES as error:
                 logger.warning("heartbeat failed: %s", error)
                 continue

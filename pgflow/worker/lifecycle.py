@@ -76,9 +76,11 @@ def serve(
     dispatcher = Dispatcher(database, worker_ids, pool, collector, wakeup)
     for part in (collector, leases, dispatcher):
         part.start()
-    on_ready(list(worker_ids))
-    request.wait()
-    _drain(database, dispatcher, pool, collector, leases, request)
+    try:
+        on_ready(list(worker_ids))
+        request.wait()
+    finally:
+        _drain(database, dispatcher, pool, collector, leases, request)
 
 
 def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:

@@ -22,7 +22,7 @@ from pebble import ProcessExpired, ProcessFuture
 
 from pgflow import errors
 from pgflow.database.tasks import ClaimedTask
-from pgflow.errors import WorkerStartError
+from pgflow.errors import FlowImportError, WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process import tree
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
@@ -32,6 +32,7 @@ from pgflow.worker.slot import Slot
 
 logger = logging.getLogger(__name__)
 
+_DEADLY = "it ended the process that imported it (os._exit, a signal, or a crash in C code)"
 MAX_START_FAILURES = 3
 """A worker whose first process fails to start this often in a row does not start."""
 WATCH_SECONDS = 0.2
@@ -74,6 +75,7 @@ class Pool:
         on_end: Callable[[ClaimedTask, Outcome], None],
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pgflow-worker-"))
+        self._importing = self._folder / "importing"
         self._on_end = on_end
         self._references = tuple(references)
         self._preload = preload
@@ -99,7 +101,7 @@ class Pool:
         """Start the forkserver, which imports the flows, and a process for each slot."""
         pebble.CONSTS.sleep_unit = PEBBLE_SLEEP_SECONDS
         pebble.CONSTS.term_timeout = 0  # its SIGTERM is ignored on purpose (child.keep_running): SIGKILL at once
-        preload_module.announce(self._references if self._preload else ())
+        preload_module.announce(self._references if self._preload else (), self._importing)
         multiprocessing.set_forkserver_preload([preload_module.__name__])
         for slot in self._slots:
             slot.start()
@@ -109,13 +111,15 @@ class Pool:
         """The flows, learnt from the first process; None if they are not known after ``timeout`` seconds, as their
         import takes what it takes. Then ask again.
 
-        Raises what the import raised, FlowNotFoundError, FlowImportError or FlowDefinitionError, and
-        WorkerStartError if no pool process starts or the import ends it.
+        Raises what the import raised, FlowNotFoundError, FlowImportError or FlowDefinitionError, FlowImportError
+        also if the import ended its process, and WorkerStartError if no pool process starts.
         """
         if self._description is None:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._idle or self._start_failure, timeout):
                     return None
+                if not self._idle and (culprit := self._deadly_import()):
+                    raise FlowImportError(reference=culprit, reason=_DEADLY)
                 if not self._idle:
                     raise WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
                 slot = next(iter(self._idle))
@@ -125,9 +129,12 @@ class Pool:
         except FutureTimeoutError:
             return None
         except ProcessExpired as death:
-            raise WorkerStartError(
-                message=f"Importing the flows ended the process, exit code {death.exitcode}"
-            ) from None
+            references = " or ".join(self._references)
+            raise FlowImportError(reference=references, reason=f"{_DEADLY}, exit code {death.exitcode}") from None
+
+    def _deadly_import(self) -> str:
+        """The reference whose import ended the forkserver, if one did."""
+        return self._importing.read_text() if self._importing.exists() else ""
 
     # For the dispatcher.
 
@@ -171,8 +178,10 @@ class Pool:
             self._idle.pop(slot, None)
 
     def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
-        logger.error("%s: its process did not start, failure %d: %r", slot, failures, error)
-        if failures >= MAX_START_FAILURES:
+        is_deadly = bool(self._deadly_import())
+        if not is_deadly:
+            logger.error("%s: its process did not start, failure %d: %r", slot, failures, error)
+        if is_deadly or failures >= MAX_START_FAILURES:
             with self._changed:
                 self._start_failure = error
                 self._changed.notify_all()

@@ -18,26 +18,64 @@ from pgflow.worker import child
 START_TIMEOUT_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A process that is known by its pid until it ends; ``pidfd`` is -1 where the platform has none."""
+
+    pid: int
+    pidfd: int
+
+    @classmethod
+    def of(cls, pid: int) -> _Watched:
+        return cls(pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1)
+
+    def has_died(self) -> bool:
+        if self.pidfd < 0:
+            return not _exists(self.pid)
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def close(self) -> None:
+        if self.pidfd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.pidfd)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolProcess:
-    """A process that takes one task at a time; ``pidfd`` is -1 where the platform has none."""
+    """A process that takes one task at a time."""
 
     pool: ProcessPool
-    pid: int
     main_thread: int
-    pidfd: int
+    _process: _Watched
+    _forkserver: _Watched
 
     @classmethod
     def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
         """Start a process and wait until it answers. Raises whatever kept it from answering."""
         pool = ProcessPool(max_workers=1, initializer=child.initialize, initargs=(settings,), context=context)
         try:
-            pid, main_thread = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
-            pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+            pid, main_thread, forkserver_pid = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
+            process = _Watched.of(pid)
+            try:
+                return cls(pool, main_thread, process, _Watched.of(forkserver_pid))
+            except BaseException:
+                process.close()
+                raise
         except BaseException:
             _end(pool)
             raise
-        return cls(pool, pid, main_thread, pidfd)
+
+    @property
+    def pid(self) -> int:
+        """The process's pid."""
+        return self._process.pid
+
+    @property
+    def pidfd(self) -> int:
+        """A descriptor that becomes readable when the process dies; -1 where the platform has none."""
+        return self._process.pidfd
 
     def schedule(
         self, function: Callable[..., Any], *arguments: Any, timeout: float | None = None
@@ -49,11 +87,11 @@ class PoolProcess:
 
     def has_died(self) -> bool:
         """Whether the process has ended, whatever its exit code."""
-        if self.pidfd < 0:
-            return not _exists(self.pid)
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(0))
+        return self._process.has_died()
+
+    def has_lost_its_forkserver(self) -> bool:
+        """Whether the forkserver that started it has ended; it ends with it, and is not to blame."""
+        return self._forkserver.has_died()
 
     def usage(self) -> usage.Usage | None:
         """CPU and memory since the process started; None once it has ended."""
@@ -71,11 +109,12 @@ class PoolProcess:
         tree.kill(self.pid)
 
     def discard(self) -> None:
-        """End the pool and wait for its threads."""
+        """End the process, with everything that its handlers started and left, and wait for the pool's threads."""
+        if not self.has_died():  # else its pid may be another's
+            self.kill()
         _end(self.pool)
-        if self.pidfd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self.pidfd)
+        self._process.close()
+        self._forkserver.close()
 
 
 def _end(pool: ProcessPool) -> None:

@@ -14,13 +14,16 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 VARIABLE = "PGFLOW_PRELOAD"
 
 
-def announce(references: Sequence[str]) -> None:
-    """Called in the dispatcher before the forkserver starts."""
-    os.environ[VARIABLE] = json.dumps({"sys_path": sys.path, "references": list(references)})
+def announce(references: Sequence[str], importing: Path) -> None:
+    """Called in the dispatcher before the forkserver starts; ``importing`` is a file that holds the reference which is
+    being imported."""
+    order = {"sys_path": sys.path, "references": list(references), "importing": str(importing)}
+    os.environ[VARIABLE] = json.dumps(order)
 
 
 def _preload(order: str) -> None:
@@ -30,11 +33,14 @@ def _preload(order: str) -> None:
     from pgflow.reference import load_flow
     from pgflow.worker import child
 
+    importing = Path(wanted["importing"])
     for reference in wanted["references"]:
+        importing.write_text(reference)
         # The first pool process imports the module again and reports the failure in full; here it would end
         # the forkserver.
         with contextlib.suppress(BaseException):
             load_flow(reference)
+        importing.write_text("")
     child.threads_lost = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     # The dispatcher decides when its processes end: a SIGTERM or SIGHUP to the whole group (systemd, a closing
     # terminal) must not take the forkserver, and with it every running task.

@@ -179,11 +179,11 @@ class Slot:
         except FutureTimeoutError:
             self._settle(running, self._timed_out(running, ()))
         except ProcessExpired as death:
-            self._settle(running, self._crashed(running, death.exitcode))
+            self._settle(running, self._died(running, death.exitcode))
         except BaseException as error:  # noqa: BLE001 - a broken pool or channel must not cost the verdict
             if self._running is running:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
-            self._settle(running, self._crashed(running, None))
+            self._settle(running, self._died(running, None))
         else:
             self._settle(running, Completed(text) if kind == child.COMPLETED else Failed(text, retry_delay))
 
@@ -251,7 +251,7 @@ class Slot:
         self._doomed = None
         outcome: Outcome
         if running.death_seen is not None:
-            outcome = self._crashed(running, 0)
+            outcome = self._died(running, 0)
         else:
             frames = stack.await_dump(self._dump_fd, process.main_thread, dump_until)
             outcome = self._timed_out(running, frames)
@@ -281,6 +281,15 @@ class Slot:
     def _timed_out(self, running: _Running, frames: tuple[stack.Frame, ...]) -> TimedOut:
         timeout = float(running.task.timeout)
         return TimedOut(card.timed_out(timeout, self._evidence(running, frames)), timeout)
+
+    def _died(self, running: _Running, exit_code: int | None) -> Crashed | Released:
+        """A process that dies with the forkserver, which is everybody's parent, is not to blame."""
+        process = self._process
+        if process is None or not process.has_lost_its_forkserver():
+            return self._crashed(running, exit_code)
+        logger.error("%s: the forkserver died; %s is handed back", self, running.task)
+        process.kill()  # it may go on for a moment, and nobody else shall do its task meanwhile
+        return Released("the forkserver died")
 
     def _crashed(self, running: _Running, exit_code: int | None) -> Crashed:
         process = self._process

@@ -78,7 +78,10 @@ def test_interrupts_in_quick_succession_end_it_too(database_url: str, patient: s
         assert process.returncode == 130
 
 
-def test_an_interrupt_while_starting_leaves_nothing_behind(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_while_starting_leaves_nothing_behind(
+    database_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
     module = tmp_path / "slow_import.py"
     module.write_text(
         "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow_import')\n"
@@ -87,7 +90,7 @@ def test_an_interrupt_while_starting_leaves_nothing_behind(database_url: str, tm
     with begun("run", f"{module}:flow", "--slots", "1", url=database_url) as process:
         wait_until((tmp_path / "began").exists, "the import runs")
         children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
         assert (process.returncode, stdout, stderr.split()) == (130, "", ["Error:", "Interrupted"])
         _, alive = psutil.wait_procs(children, timeout=TIMEOUT_SECONDS)

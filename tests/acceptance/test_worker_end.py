@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +15,20 @@ import psutil
 import pytest
 
 from pgflow import Worker
+from pgflow.database import Database
 from tests.support import servers
-from tests.support.cli import begun, hear
+from tests.support.cli import begun, hear, patient_flow
 from tests.support.waiting import process_exists, wait_until
-from tests.support.worker import FALSY, HOSTILE, Runs, dispatcher_of, run_hostile, runs_in
+from tests.support.worker import (
+    ARITHMETIC,
+    FALSY,
+    HOSTILE,
+    Runs,
+    compile_by_reference,
+    dispatcher_of,
+    run_hostile,
+    runs_in,
+)
 
 
 @contextmanager
@@ -187,3 +199,36 @@ def test_a_hangup_that_nohup_ignores_does_not_end_a_worker(database_url: str, tm
         (tmp_path / "go").touch()
         assert runs.finish(run_id)["status"] == "completed"
         assert runs.finish(after)["output"] == {"add_one": 2}
+
+
+def test_handlers_that_print_finish_although_nobody_reads_any_more(
+    database_url: str, runs: Runs, tmp_path: Path
+) -> None:
+    with begun("run", patient_flow(tmp_path), "--slots", "1", url=database_url) as process:
+        wait_until((tmp_path / "began").exists, "the handler runs")
+        (dispatcher,) = psutil.Process(process.pid).children()
+        process.kill()
+    (run,) = runs.query("SELECT run_id::text FROM pgflow.runs")
+    (tmp_path / "go").touch()
+    wait_until(lambda: not process_exists(dispatcher.pid), "the dispatcher drains")
+    assert [task["status"] for task in runs.tasks(run["run_id"])] == ["completed"]
+
+
+def test_a_dispatcher_whose_parent_dies_while_it_starts_loses_nothing(database_url: str, runs: Runs) -> None:
+    compile_by_reference(Database(database_url), ARITHMETIC)
+    for _ in range(20):
+        runs.start("arithmetic", {"count": 3})
+    order = {"database": Database(database_url).order(), "flows": [ARITHMETIC], "slots": 2}
+    for delay in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
+        dispatcher = subprocess.Popen(
+            [sys.executable, "-m", "pgflow.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert dispatcher.stdin is not None
+        assert dispatcher.stdout is not None
+        dispatcher.stdin.write(json.dumps({**order, "preload": True, "allow_data_loss": False}) + "\n")
+        dispatcher.stdin.flush()
+        dispatcher.stdout.close()
+        time.sleep(delay)  # no event to wait for: every moment of the start is meant
+        dispatcher.stdin.close()
+        assert dispatcher.wait(20) == 0
+        assert runs.query("SELECT task_index FROM pgflow.step_tasks WHERE status = 'started'") == []

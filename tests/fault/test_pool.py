@@ -161,6 +161,39 @@ def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -
     assert outcome.error.startswith("Input is not decodable JSON")
 
 
+def test_a_child_that_a_handler_forked_gives_no_verdict_and_ends(running: RunningPool, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    assert running.outcome("fork_and_return", {"file": str(file)}) == Completed('"parent"')
+    wait_until(lambda: not process_exists(int(file.read_text())), "the forked child ends")
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+    assert running.ends.empty()
+
+
+def test_tasks_that_lose_the_forkserver_are_released_and_the_pool_works_again(tmp_path: Path) -> None:
+    running = RunningPool(slots=2)
+    began = tmp_path / "began"
+    running.run("note_and_wait", {"began": str(began), "go": str(tmp_path / "never")}, timeout=100)
+    wait_until(began.exists, "the handler runs")
+    running.run("kill_the_forkserver", timeout=100)
+    assert {running.end()[:2] for _ in range(2)} == {
+        ("note_and_wait", Released("the forkserver died")),
+        ("kill_the_forkserver", Released("the forkserver died")),
+    }
+    for value in range(4):
+        assert running.outcome("add_one", {"value": value}) == Completed(str(value + 1))
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
+
+
+def test_what_a_handler_left_behind_ends_with_the_pool(tmp_path: Path) -> None:
+    running = RunningPool(slots=1)
+    file = tmp_path / "pid"
+    assert running.outcome("leave_a_subprocess", {"file": str(file)}) == Completed("null")
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
+    wait_until(lambda: not process_exists(int(file.read_text())), "the subprocess ends")
+
+
 def test_stopping_kills_and_releases_what_runs(tmp_path: Path) -> None:
     running = RunningPool(slots=1)
     began = tmp_path / "began"

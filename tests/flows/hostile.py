@@ -153,3 +153,25 @@ def wish(input: Any, ctx: Context) -> str:
     if ctx.attempt == 1:
         raise Retry("busy", after=0)
     return "done"
+
+
+@flow.step
+def kill_the_forkserver(_input: Any) -> None:
+    """Takes everybody's parent away."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+@flow.step
+def fork_and_return(input: Any) -> str:
+    """Returns twice; the child's pid goes into the given file."""
+    if pid := os.fork():
+        Path(input["file"]).write_text(str(pid))
+        return "parent"
+    return "child"
+
+
+@flow.step
+def leave_a_subprocess(input: Any) -> None:
+    """Starts a subprocess, notes its pid in the given file, and returns."""
+    Path(input["file"]).write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
