@@ -160,8 +160,13 @@ def _reason(error: BaseException) -> str:
     lines = _text(error).strip().splitlines()
     text = f"{type(error).__name__}: {_shortened(lines[0])}" if lines else type(error).__name__
     place = _place(error)
-    hint = "; refer to a package's file as package.module:flow" if "no known parent package" in text else ""
-    return text + (f" ({place})" if place else "") + hint
+    return text + (f" ({place})" if place else "") + _hint(error, text)
+
+
+def _hint(error: BaseException, text: str) -> str:
+    if "no known parent package" in text:
+        return "; refer to a package's file as package.module:flow"
+    return f"; install it for {sys.executable}" if isinstance(error, ModuleNotFoundError) else ""
 
 
 def _text(error: BaseException) -> str:

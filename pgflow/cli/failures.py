@@ -34,6 +34,9 @@ def ending_in_words() -> Iterator[None]:
         sys.exit(RUN_FAILED)
     except KeyboardInterrupt:
         _end("Interrupted", INTERRUPTED)
+    except OSError as error:  # a full disk behind standard output; at exit Python would complain again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _end(f"{error.strerror or error}", RUN_FAILED)
     except Exception as error:
         if not _is_of_psycopg(error):
             raise

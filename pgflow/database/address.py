@@ -22,6 +22,15 @@ _DEFAULTS = {
 _CREDENTIALS = re.compile(r"[^\s'\"]*@")
 _PREAMBLE = re.compile(r"^(connection (failed|is bad): )?(connection to server .*? failed: )?(FATAL: +)?")
 
+_REMEDIES = (
+    (("password", "authentication"), "check the user and the password"),
+    (("does not exist",), "create it, or name another"),
+    (
+        ("refused", "No such file", "timeout", "could not translate", "No route"),
+        "is the server running, and is this its address?",
+    ),
+)
+
 
 def complete(conninfo: str, application_name: str) -> str:
     """The connection string with our defaults for what neither it nor libpq's environment says.
@@ -44,9 +53,11 @@ def describe(conninfo: str) -> str:
 
 
 def reason(error: psycopg.Error) -> str:
-    """Why connecting failed, in one line and without what ``describe`` says already."""
+    """Why connecting failed and what to do, in one line and without what ``describe`` says already."""
     first_line = str(error).strip().partition("\n")[0]
-    return _mask(_PREAMBLE.sub("", first_line)) or type(error).__name__
+    text = _mask(_PREAMBLE.sub("", first_line)) or type(error).__name__
+    remedies = (remedy for words, remedy in _REMEDIES if any(word in text for word in words))
+    return " ".join([text, *(f"({remedy})" for remedy in remedies)])
 
 
 def _mask(text: str) -> str:

@@ -28,6 +28,7 @@ from pgflow.process import tree
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
+from pgflow.worker.poolprocess import exists
 from pgflow.worker.slot import Slot
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Pool:
         self._held = 0
         self._start_failure: Exception | None = None
         self._description: ProcessFuture[str] | None = None
+        self._describer = 0
         context = multiprocessing.get_context("forkserver")
         self._slots = [Slot(self._settings(number, conninfo), context, listener=self) for number in range(1, slots + 1)]
         self._stopping = threading.Event()
@@ -123,14 +125,16 @@ class Pool:
                 if not self._idle:
                     raise WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
                 slot = next(iter(self._idle))
-            self._description = slot.call(child.describe_flows)
+            self._description, self._describer = slot.call(child.describe_flows)
         try:
             return _read_description(self._description.result(timeout))
         except FutureTimeoutError:
-            return None
-        except ProcessExpired as death:
-            references = " or ".join(self._references)
-            raise FlowImportError(reference=references, reason=f"{_DEADLY}, exit code {death.exitcode}") from None
+            if exists(self._describer):
+                return None
+        except ProcessExpired:
+            pass
+        # pebble tells of every exit code but 0.
+        raise FlowImportError(reference=" or ".join(self._references), reason=_DEADLY)
 
     def _deadly_import(self) -> str:
         """The reference whose import ended the forkserver, if one did."""

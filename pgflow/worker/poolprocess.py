@@ -31,7 +31,7 @@ class _Watched:
 
     def has_died(self) -> bool:
         if self.pidfd < 0:
-            return not _exists(self.pid)
+            return not exists(self.pid)
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         return bool(poller.poll(0))
@@ -122,7 +122,8 @@ def _end(pool: ProcessPool) -> None:
     pool.join()
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is a process of that pid."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:  # the forkserver reaps its children at once, so there are no zombies

@@ -146,11 +146,12 @@ class Slot:
 
     # A task.
 
-    def call(self, function: Callable[[], Any]) -> ProcessFuture[Any]:
-        """Run one of ``child``'s functions in the idle process."""
-        if self._process is None:
+    def call(self, function: Callable[[], Any]) -> tuple[ProcessFuture[Any], int]:
+        """Run one of ``child``'s functions in the idle process; the result to come and the process's pid."""
+        process = self._process
+        if process is None:
             raise WorkerStartError(message=f"The process of {self} has died")
-        return self._process.schedule(function)
+        return process.schedule(function), process.pid
 
     def run(self, task: ClaimedTask) -> None:
         """Start a task in the idle process. If it has died meanwhile, or the slot was stopped, the task ends as

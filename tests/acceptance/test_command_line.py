@@ -164,6 +164,35 @@ def test_a_schema_newer_than_the_code_is_refused(pgflow: Pgflow, database_url: s
         assert result.returncode == 3
 
 
+@pytest.mark.parametrize("preload", [[], ["--no-preload"]])
+def test_an_import_that_ends_its_process_is_named(pgflow: Pgflow, tmp_path: Path, preload: list[str]) -> None:
+    module = tmp_path / "deadly.py"
+    module.write_text("import os\nos._exit(0)\n")
+    for verb in ("run", "worker"):
+        result = pgflow(verb, f"{module}:flow", *preload)
+        assert (result.returncode, result.stdout) == (2, "")
+        line = result.stderr.splitlines()[-1]
+        assert line.startswith(f"Error: Cannot import {module}:flow: it ended the process that imported it")
+
+
+def test_a_full_disk_is_one_line(database_url: str) -> None:
+    command = f"{sys.executable} -m pgflow run {FALSY} --input '[1]' > /dev/full"
+    result = subprocess.run(
+        command, shell=True, stderr=subprocess.PIPE, text=True, env=environment(database_url), timeout=TIMEOUT_SECONDS
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "Error: No space left on device"
+
+
+def test_an_output_beyond_what_one_task_may_return_is_printed(pgflow: Pgflow, tmp_path: Path) -> None:
+    module = tmp_path / "large.py"
+    module.write_text(
+        "from pgflow import Flow\nflow = Flow('large')\n@flow.map\ndef part(n): return 'x' * (40 << 20)\n"
+    )
+    result = pgflow("run", f"{module}:flow", "--input", "[1, 2]")
+    assert (result.returncode, len(result.stdout)) == (0, (80 << 20) + len('{"part":["",""]}\n'))
+
+
 def test_a_closed_pipe_is_quiet(database_url: str) -> None:
     command = f"{sys.executable} -m pgflow schema sql | head -1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(None), check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,22 @@ def test_the_schema_is_upgraded_under_a_running_worker(database_url: str, runs: 
             assert schema.install(runs.connection).outcome == "upgraded"
         assert runs.finish(run_id)["output"] == {"total": {"total": 8955050, "of": 300}}
     assert {task["attempts_count"] for task in runs.tasks(run_id)} == {1}
+
+
+def test_tasks_of_a_worker_that_was_killed_are_done_by_another(
+    start_worker: Callable[..., Worker], database_url: str, runs: Runs
+) -> None:
+    worker = start_worker(HOSTILE)
+    run_id = run_hostile(runs, "hang_blocking_all_signals")
+    wait_until(lambda: runs.tasks(run_id)[0]["status"] == "started", "the handler hangs")
+    dispatcher_of(worker).kill()
+    runs.query(
+        "UPDATE pgflow.step_tasks SET started_at = started_at - interval '1 hour', queued_at = started_at - interval '1 hour'"
+    )
+    with Worker(database_url, [HOSTILE], slots=1):
+        assert runs.finish(run_id)["status"] == "failed"
+    (task,) = runs.tasks(run_id)
+    assert (task["requeued_count"], task["error_message"][:15]) == (1, "Task timed out ")
 
 
 def test_the_dispatcher_imports_no_flow(database_url: str) -> None:

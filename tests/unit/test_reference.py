@@ -138,6 +138,7 @@ def test_one_flow_under_two_names_needs_no_name(folder: Path) -> None:
 
 # --- what cannot be found ------------------------------------------------------------------------
 
+INSTALL = f"install it for {sys.executable}"
 NOT_FOUND = {
     "nowhere.py:flow": "There is no file nowhere.py (this is {folder}): give the path of the flow's file",
     "a:b/nowhere.py": "There is no file a:b/nowhere.py (this is {folder}): give the path of the flow's file",
@@ -189,11 +190,11 @@ BROKEN = {
     "indentation": ("x = 1\n  y = 2", "IndentationError: unexpected indent ({file}:2)"),
     "missing module": (
         "\nimport nowhere_at_all",
-        "ModuleNotFoundError: No module named 'nowhere_at_all' ({file}:2)",
+        "ModuleNotFoundError: No module named 'nowhere_at_all' ({file}:2); " + INSTALL,
     ),
     "missing submodule": (
         "import json.nowhere",
-        "ModuleNotFoundError: No module named 'json.nowhere' ({file}:1)",
+        "ModuleNotFoundError: No module named 'json.nowhere' ({file}:1); " + INSTALL,
     ),
     "missing name": (
         "from json import nowhere",
@@ -246,7 +247,7 @@ def test_a_relative_import_of_a_file_is_told_the_remedy(folder: Path) -> None:
 def test_an_error_in_a_package_is_not_taken_for_a_missing_module(folder: Path) -> None:
     write(folder / "shop_d/__init__.py", "import nowhere_at_all")
     write(folder / "shop_d/flows.py")
-    with pytest.raises(FlowImportError, match=r"No module named 'nowhere_at_all' \(.*/shop_d/__init__.py:1\)$"):
+    with pytest.raises(FlowImportError, match=r"No module named 'nowhere_at_all' \(.*/shop_d/__init__.py:1\); install"):
         load_flow("shop_d.flows:flow")
 
 
@@ -275,7 +276,7 @@ def test_what_a_modules_own_getattr_raises_is_told_in_a_line(folder: Path) -> No
     with pytest.raises(FlowImportError) as raised:
         load_flow("lazy.py:flow")
     assert str(raised.value) == (
-        f"Cannot import lazy.py:flow: ModuleNotFoundError: No module named 'nowhere_at_all' ({file}:2)"
+        f"Cannot import lazy.py:flow: ModuleNotFoundError: No module named 'nowhere_at_all' ({file}:2); " + INSTALL
     )
 
 
