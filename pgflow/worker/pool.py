@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -131,7 +132,7 @@ class Pool:
         except FutureTimeoutError:
             if exists(self._describer):
                 return None
-        except ProcessExpired:
+        except (ProcessExpired, BrokenProcessPool):
             pass
         # pebble tells of every exit code but 0.
         raise FlowImportError(reference=" or ".join(self._references), reason=_DEADLY)
