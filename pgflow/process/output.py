@@ -17,7 +17,8 @@ def survive_loss() -> None:
 
 
 def _text(descriptor: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_Lossy(descriptor), encoding="utf-8", errors="backslashreplace", write_through=True)
+    # By lines, so that those of several processes do not mix.
+    return io.TextIOWrapper(_Lossy(descriptor), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 class _Lossy(io.BufferedIOBase):
