@@ -17,6 +17,7 @@ from pgflow.database.choice import open_database
 from pgflow.errors import UsageError, WorkerStartError
 from pgflow.flow import Flow
 from pgflow.reference import reference_of
+from pgflow.worker import preload
 
 __all__ = ["Worker"]
 
@@ -78,6 +79,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            # The order for a forkserver is not this process's to pass on: the dispatcher imports no flow.
+            env={name: value for name, value in os.environ.items() if name != preload.VARIABLE},
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which then calls stop
         )

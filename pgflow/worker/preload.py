@@ -26,6 +26,11 @@ def announce(references: Sequence[str], importing: Path) -> None:
     os.environ[VARIABLE] = json.dumps(order)
 
 
+def _note(importing: Path, reference: str) -> None:
+    with contextlib.suppress(OSError):  # only a message would be the poorer
+        importing.write_text(reference)
+
+
 def _preload(order: str) -> None:
     wanted = json.loads(order)
     sys.path[:] = wanted["sys_path"]
@@ -35,12 +40,12 @@ def _preload(order: str) -> None:
 
     importing = Path(wanted["importing"])
     for reference in wanted["references"]:
-        importing.write_text(reference)
+        _note(importing, reference)
         # The first pool process imports the module again and reports the failure in full; here it would end
         # the forkserver.
         with contextlib.suppress(BaseException):
             load_flow(reference)
-        importing.write_text("")
+        _note(importing, "")
     child.threads_lost = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     # The dispatcher decides when its processes end: a SIGTERM or SIGHUP to the whole group (systemd, a closing
     # terminal) must not take the forkserver, and with it every running task.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pgflow.errors import (
     FlowShapeMismatchError,
     UsageError,
 )
+from pgflow.worker import preload
 from tests.support.waiting import wait_until
 from tests.support.worker import ARITHMETIC, FALSY, HOSTILE, Runs, dispatcher_of, run_hostile
 
@@ -145,7 +148,9 @@ def test_tasks_of_a_worker_that_was_killed_are_done_by_another(
     assert (task["requeued_count"], task["error_message"][:15]) == (1, "Task timed out ")
 
 
-def test_the_dispatcher_imports_no_flow(database_url: str) -> None:
+def test_the_dispatcher_imports_no_flow(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = {"sys_path": sys.path, "references": [HOSTILE], "importing": str(tmp_path / "gone" / "importing")}
+    monkeypatch.setenv(preload.VARIABLE, json.dumps(order))  # as in a process that has a pool itself
     with Worker(database_url, [HOSTILE], slots=1) as worker:
         maps = Path(f"/proc/{dispatcher_of(worker).pid}/maps").read_text()
     assert "_ctypes_test" not in maps  # a sanity check of the reading
