@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from pgflow.process import signals
+
 PATIENCE = 2
 
 
@@ -25,16 +25,13 @@ class Interrupts:
         self.raise_at_once = False
         # And a list: `+= 1` may be interrupted by another handler that does the same.
         self._came: list[int] = []
-        # A pipe that ends the wait. The kernel may give a signal to any thread; then nothing else wakes the main
-        # one, in which handlers run.
+        # A pipe that ends the wait.
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        self._previous = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
+        self._noting = signals.noted(self._note, self._writer)
 
     def __enter__(self) -> Interrupts:
-        for number in self._previous:
-            signal.signal(number, self._note)
-        self._previous_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._noting.__enter__()
         return self
 
     @property
@@ -48,7 +45,7 @@ class Interrupts:
             os.read(self._reader, 4096)
         return self.came
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int) -> None:
         self._came.append(number)
         if len(self._came) > 1:
             self._again()
@@ -61,8 +58,6 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        signal.set_wakeup_fd(self._previous_fd)
-        for number, previous in self._previous.items():
-            signal.signal(number, previous)
+        self._noting.__exit__(error_type, error, traceback)
         os.close(self._reader)
         os.close(self._writer)

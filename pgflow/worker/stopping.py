@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from pgflow.process import signals
 
 PATIENCE_SECONDS = 3.0
 """After the second request the database gets this long to take over what is handed back."""
 UNATTENDED_SECONDS = 60.0
 """A worker without a parent, whom nobody will ask a second time, tries to deliver this long."""
 _LOOK_SECONDS = 0.1
-
-SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class StopRequested(Exception):  # noqa: N818 - no error
@@ -96,22 +95,6 @@ class StopRequest:
         return True
 
 
-@contextlib.contextmanager
-def stop_on_signals(request: StopRequest) -> Iterator[None]:
-    """SIGTERM, SIGHUP and SIGINT ask to stop. For the main thread. Signals that were ignored before stay
-    ignored, as ``nohup`` wants."""
-
-    def ask(_number: int, _frame: object) -> None:
-        request.ask()
-
-    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, ask) for number in heeded}
-    # The kernel may give a signal to any thread; then nothing else wakes the main one, in which handlers run (seen:
-    # 1 of 60 pairs of signals was heeded no sooner than the next one).
-    previous_fd = signal.set_wakeup_fd(request.wakeup_fd, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(previous_fd)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def stop_on_signals(request: StopRequest) -> contextlib.AbstractContextManager[None]:
+    """SIGTERM, SIGHUP and SIGINT ask to stop, but those that were ignored before. For the main thread."""
+    return signals.noted(lambda _number: request.ask(), request.wakeup_fd)

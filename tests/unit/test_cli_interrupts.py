@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgflow.cli.interrupts import SIGNALS, Interrupts
+from pgflow.cli.interrupts import Interrupts
+from pgflow.process.signals import SIGNALS
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pgflow.process.signals import SIGNALS
 from pgflow.worker import stopping
 from pgflow.worker.stopping import StopRequest, stop_on_signals
 
@@ -39,10 +40,10 @@ def test_signals_that_arrive_together_count_each() -> None:
     for _ in range(200):
         request = StopRequest()
         with stop_on_signals(request):
-            signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             assert not request.wait_unless_urgent(never)
 
 
