@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LONGEST_SECONDS = 2_147_483_647
+"""An int of PostgreSQL's."""
+
 
 class Retry(Exception):  # noqa: N818 - said to the worker
     """Try again in ``after`` whole seconds instead of after the step's delay, if attempts are left.
@@ -18,7 +21,3 @@ class Retry(Exception):  # noqa: N818 - said to the worker
 
 class Fail(Exception):  # noqa: N818 - said to the worker
     """Do not try again, whatever attempts are left: another attempt would fail as well."""
-
-
-LONGEST_SECONDS = 2_147_483_647
-"""An int of PostgreSQL's."""

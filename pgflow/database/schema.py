@@ -104,7 +104,9 @@ FUNCTION_FILES = (
     # Last: who may use it
     "privileges",
 )
-"""The other files of ``schema/``, in the order in which they can be run. An upgrade replaces all functions."""
+"""The other files of ``schema/``, in the order in which they can be run."""
+_REPLACED_FILES = ("is_valid_slug", *FUNCTION_FILES)
+"""What an upgrade replaces: all functions."""
 
 Outcome = Literal["installed", "upgraded", "present", "foreign"]
 
@@ -175,12 +177,13 @@ def ensure(connection: psycopg.Connection[Any]) -> None:
 
     Raises as ``install`` does.
     """
-    if not _schema_exists(connection, "pgflow"):
-        install(connection)
-        return
-    version = installed_version(connection)
-    if version is not None and not _is_current(connection, version):
-        install(connection)
+    try:
+        version = installed_version(connection)
+        if version is None or _is_current(connection, version):
+            return
+    except SchemaMissingError:
+        pass
+    install(connection)
 
 
 def _is_current(connection: psycopg.Connection[Any], version: int) -> bool:
@@ -272,7 +275,7 @@ def _record() -> str:
 
 @cache
 def _digest() -> str:
-    texts = "".join(map(_text, ("is_valid_slug", *FUNCTION_FILES)))
+    texts = "".join(map(_text, _REPLACED_FILES))
     return hashlib.sha256(texts.encode()).hexdigest()
 
 
@@ -317,7 +320,7 @@ def _function_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
             "SELECT proname, prosrc FROM pg_catalog.pg_proc WHERE pronamespace = 'pgflow'::regnamespace"
         ).fetchall()
     )
-    for name in ("is_valid_slug", *FUNCTION_FILES):
+    for name in _REPLACED_FILES:
         text = _text(name)
         if "CREATE FUNCTION" not in text:
             continue

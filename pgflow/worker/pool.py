@@ -23,7 +23,7 @@ from pebble import ProcessExpired, ProcessFuture
 
 from pgflow import errors
 from pgflow.database.tasks import ClaimedTask
-from pgflow.errors import FlowImportError, WorkerStartError
+from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process import tree
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
@@ -121,10 +121,8 @@ class Pool:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._idle or self._start_failure, timeout):
                     return None
-                if not self._idle and (culprit := self._deadly_import()):
-                    raise FlowImportError(reference=culprit, reason=_DEADLY)
                 if not self._idle:
-                    raise WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
+                    raise self._why_none_starts()
                 slot = next(iter(self._idle))
             self._description, self._describer = slot.call(child.describe_flows)
         try:
@@ -136,6 +134,11 @@ class Pool:
             pass
         # pebble tells of every exit code but 0.
         raise FlowImportError(reference=" or ".join(self._references), reason=_DEADLY)
+
+    def _why_none_starts(self) -> PgflowError:
+        if culprit := self._deadly_import():
+            return FlowImportError(reference=culprit, reason=_DEADLY)
+        return WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
 
     def _deadly_import(self) -> str:
         """The reference whose import ended the forkserver, if one did."""

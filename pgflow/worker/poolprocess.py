@@ -55,17 +55,14 @@ class PoolProcess:
     def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
         """Start a process and wait until it answers. Raises whatever kept it from answering."""
         pool = ProcessPool(max_workers=1, initializer=child.initialize, initargs=(settings,), context=context)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(_end, pool)
             pid, main_thread, forkserver_pid = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
             process = _Watched.of(pid)
-            try:
-                return cls(pool, main_thread, process, _Watched.of(forkserver_pid))
-            except BaseException:
-                process.close()
-                raise
-        except BaseException:
-            _end(pool)
-            raise
+            undo.callback(process.close)
+            started = cls(pool, main_thread, process, _Watched.of(forkserver_pid))
+            undo.pop_all()
+        return started
 
     @property
     def pid(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, hear, patient_flow
+from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, hear, patient_flow, slow_import
 from tests.support.waiting import wait_until
 from tests.support.worker import runs_in
 
@@ -82,12 +82,7 @@ def test_interrupts_in_quick_succession_end_it_too(database_url: str, patient: s
 def test_an_interrupt_while_starting_leaves_nothing_behind(
     database_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    module = tmp_path / "slow_import.py"
-    module.write_text(
-        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow_import')\n"
-        f"pathlib.Path({str(tmp_path)!r}, 'began').touch()\ntime.sleep(5)\n"
-    )
-    with begun("run", f"{module}:flow", "--slots", "1", url=database_url) as process:
+    with begun("run", slow_import(tmp_path), "--slots", "1", url=database_url) as process:
         wait_until((tmp_path / "began").exists, "the import runs")
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)

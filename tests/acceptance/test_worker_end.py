@@ -17,7 +17,7 @@ import pytest
 from pgflow import Worker
 from pgflow.database import Database
 from tests.support import servers
-from tests.support.cli import begun, hear, patient_flow
+from tests.support.cli import begun, hear, patient_flow, slow_import
 from tests.support.waiting import process_exists, wait_until
 from tests.support.worker import (
     ARITHMETIC,
@@ -176,12 +176,7 @@ def test_a_statement_that_hangs_does_not_outlive_a_second_signal(
 def test_a_worker_that_is_stopped_while_it_imports_ends_at_once(
     database_url: str, tmp_path: Path, preload: list[str]
 ) -> None:
-    module = tmp_path / "slow_import.py"
-    module.write_text(
-        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow_import')\n"
-        f"pathlib.Path({str(tmp_path)!r}, 'began').touch()\ntime.sleep(1000)\n"
-    )
-    with begun("worker", f"{module}:flow", "--slots", "1", *preload, url=database_url) as process:
+    with begun("worker", slow_import(tmp_path), "--slots", "1", *preload, url=database_url) as process:
         wait_until((tmp_path / "began").exists, "the import runs")
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)

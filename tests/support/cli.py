@@ -70,6 +70,16 @@ def patient_flow(folder: Path, more: str = "") -> str:
     return f"{module}:flow"
 
 
+def slow_import(folder: Path) -> str:
+    """A flow whose import notes that it ``began`` and does not end; its reference."""
+    module = folder / "slow_import.py"
+    module.write_text(
+        "import pathlib, time\nfrom pgflow import Flow\nflow = Flow('slow_import')\n"
+        f"pathlib.Path({str(folder)!r}, 'began').touch()\ntime.sleep(1000)\n"
+    )
+    return f"{module}:flow"
+
+
 def environment(url: str | None, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment with one database in it at most, and nothing about colours."""
     unwanted = ("DATABASE_URL", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
