@@ -98,6 +98,24 @@ def test_plans_made_on_tiny_tables_stay_good(core: Core, flow: str, is_analysed:
     assert sum(read.values()) < BATCH * ROWS_PER_TASK, read
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("were_emptied", [False, True])
+def test_plans_made_for_a_few_rows_stay_good(core: Core, were_emptied: bool, count: int) -> None:
+    """One row costs the same through every index, and of pages that others left the key has more than they."""
+    core.flow("map", "m*", max_attempts=100)
+    if were_emptied:
+        core.start("map", [0] * 3_000)
+        for table in ("pgflow.step_tasks", "pgflow.step_states", "pgflow.runs", "pgmq.q_map"):
+            core.rows(f"DELETE FROM {table}")
+    for _ in range(count):
+        core.start("map", [0])
+    core.rows("VACUUM ANALYZE")
+    core.complete(core.claim("map"), [1] * count)
+    core.start("map", [0] * 5_000)
+    read = rows_read(core, lambda: settle_a_batch(core, "map"))
+    assert sum(rows for table, rows in read.items() if table != "q_map") < BATCH * ROWS_PER_TASK, read
+
+
 @pytest.mark.parametrize("flow", ["map", "small"])
 def test_tables_that_were_emptied_do_not_mislead(core: Core, flow: str) -> None:
     """Indexes keep the pages of what was deleted, so that others look cheaper, and joins of whole tables cheap."""

@@ -8,6 +8,9 @@ SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off
 SET enable_mergejoin TO off
+SET random_page_cost TO 0
+SET cpu_operator_cost TO 0
+SET cpu_index_tuple_cost TO 1
 AS $$
 DECLARE
   judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts);

@@ -7,10 +7,10 @@
 --
 -- Plans are cached for the life of a session, which may begin when the tables are empty, and statistics know nothing
 -- of a flow or a burst of tasks that is younger than they are. So functions of the hot path force generic plans without
--- sequential scans, hash and merge joins, all of which read a table from end to end, and look rows up by key in a LATERAL
--- that leaves the planner no choice (docs/sql.md, Plans). They also write `status || ''` where the planner would else take
--- an index on that column for cheap and read it from end to end (seen: 4.6 ms a task instead of 0.15 with 10,000
--- queued). Only _start_ready_steps joins much with much, and hashes.
+-- sequential scans, hash and merge joins, all of which read a table from end to end, count costs in rows alone, and look
+-- rows up by key in a LATERAL that leaves the planner no choice (docs/sql.md, Plans). They also write `status || ''` where
+-- the planner would else take an index on that column for cheap and read it from end to end (seen: 4.6 ms a task instead
+-- of 0.15 with 10,000 queued). Only _start_ready_steps joins much with much, and hashes.
 
 CREATE TABLE pgflow.flows (
   flow_slug text NOT NULL,
