@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,10 +18,19 @@ from pgflow.worker import stopping
 from pgflow.worker.stopping import StopRequest, stop_on_signals
 
 
-@pytest.fixture
-def request_() -> Iterator[StopRequest]:
+@contextmanager
+def signalled() -> Iterator[StopRequest]:
+    """A request that signals make; its pipe, which lives as long as a worker, is closed for the tests after this."""
     request = StopRequest()
     with stop_on_signals(request):
+        yield request
+    for descriptor in (request.wakeup_fd, request._reader):
+        os.close(descriptor)
+
+
+@pytest.fixture
+def request_() -> Iterator[StopRequest]:
+    with signalled() as request:
         yield request
 
 
@@ -38,8 +48,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_signals_that_arrive_together_count_each() -> None:
     for _ in range(200):
-        request = StopRequest()
-        with stop_on_signals(request):
+        with signalled() as request:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
