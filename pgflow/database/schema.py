@@ -21,7 +21,7 @@ from psycopg.sql import SQL
 from pgflow._version import VERSION as PGFLOW_VERSION
 from pgflow.errors import SchemaError, SchemaMissingError, SchemaTooNewError
 
-VERSION = 2
+VERSION = 3
 """The version of the schema that this code installs and knows. A release that changes any of the SQL has a new one;
 what its tables need is in ``schema/migrations/<version>.sql``."""
 
@@ -39,15 +39,20 @@ FUNCTION_FILES = (
     "_pattern_shape",
     "_pattern_of_shape",
     "_get_flow_shape",
+    "record_failures",
+    "_record_failures_of_shape",
     "_create_flow_from_shape",
     "_compare_flow_shapes",
     "ensure_flow_compiled",
+    "update_flow_options",
     # Messages
+    "_wake_workers",
     "set_vt_batch",
     "calculate_retry_delay",
     "_archive_messages",
     "_delay_messages",
     "_archive_task_message",
+    "_archive_open_messages",
     # Events
     "_emits_events",
     "_send_events",
@@ -83,17 +88,28 @@ FUNCTION_FILES = (
     "start_tasks",
     "claim_tasks",
     "poll_for_tasks",
+    "await_tasks",
+    "stop_awaiting_tasks",
     # Verdicts
     "_judge_tasks",
+    "_judge_outputs",
     "_fail_type_violations",
     "_complete_steps",
+    "_complete_ready_tasks",
     "complete_tasks",
     "complete_task",
     "_retry_tasks",
     "_exhaust_steps",
+    "_record_failed_tasks",
+    "_fail_exhausted_tasks",
     "fail_tasks",
     "fail_task",
     "release_tasks",
+    # Interventions
+    "_lock_run",
+    "_requeue_open_tasks",
+    "cancel_run",
+    "retry_run",
     # Maintenance
     "requeue_stalled_tasks",
     "setup_requeue_stalled_tasks_cron",

@@ -31,5 +31,6 @@ BEGIN
     FROM jsonb_array_elements(p_shape -> 'steps') WITH ORDINALITY AS e (shape, position)
     ORDER BY e.position
   ) AS step;
+  PERFORM pgflow._record_failures_of_shape(p_flow_slug, p_shape);
 END
 $$;

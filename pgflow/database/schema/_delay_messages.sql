@@ -1,4 +1,5 @@
--- Make messages of several flows' queues visible after that many seconds each; one call for each flow.
+-- Make messages of several flows' queues visible after that many seconds each; one call for each flow. Workers that wait
+-- learn of it, of delays too: they know when the next one ends.
 CREATE FUNCTION pgflow._delay_messages(flow_slugs text[], message_ids bigint[], delays int[])
 RETURNS void
 LANGUAGE plpgsql
@@ -16,5 +17,6 @@ BEGIN
     GROUP BY m.flow_slug
     ORDER BY m.flow_slug
   ) AS q;
+  PERFORM pgflow._wake_workers(flow_slugs);
 END
 $$;

@@ -28,7 +28,7 @@ BEGIN
       WHERE definition.flow_slug = r.flow_slug AND definition.step_slug = b.step_slug
       OFFSET 0
     ) AS definition
-    WHERE definition.when_exhausted = 'fail'
+    WHERE definition.when_exhausted = 'fail' AND r.status = 'started'
     ORDER BY b.run_id, b.position
   ) AS f;
   IF failing.run_ids IS NOT NULL THEN

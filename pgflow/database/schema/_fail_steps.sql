@@ -30,14 +30,6 @@ BEGIN
     PERFORM pgflow._emit_run_events('failed', run_ids, error_messages);
   END IF;
 
-  PERFORM
-  FROM pgflow.step_tasks AS t
-  WHERE t.run_id = ANY(run_ids) AND t.status IN ('queued', 'started')
-  ORDER BY t.run_id, t.step_slug, t.task_index
-  FOR UPDATE;
-
-  PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
-  FROM pgflow.step_tasks AS t
-  WHERE t.run_id = ANY(run_ids) AND t.status IN ('queued', 'started');
+  PERFORM pgflow._archive_open_messages(run_ids);
 END
 $$;

@@ -1,10 +1,15 @@
 -- Lock a batch of tasks, and judge what a verdict on each of them meets: 'ready' (started, in this attempt), 'stale'
--- (not started, in another attempt, or the batch's second verdict on it), 'over' (its run or step has ended) or
--- 'unknown'. Without attempts any attempt will do. One judgement for each task, in the batch's order.
+-- (not started, held otherwise, or the batch's second verdict on it), 'over' (its run or step has ended) or 'unknown'. One
+-- judgement for each task, in the batch's order.
+--
+-- Attempt, worker and message say how whoever reports holds the task, as far as they are given: a late result of an earlier
+-- attempt, of a worker that lost the task, or from before the run was retried, is 'stale'.
 --
 -- Runs, then step states, then tasks are locked, each by key, so that batches which overlap wait for each other and
 -- never in a circle; what is read afterwards cannot change any more.
-CREATE FUNCTION pgflow._judge_tasks(run_ids uuid[], step_slugs text[], task_indexes int[], attempts int[])
+CREATE FUNCTION pgflow._judge_tasks(
+  run_ids uuid[], step_slugs text[], task_indexes int[], attempts int[], worker_ids uuid[], message_ids bigint[]
+)
 RETURNS text[]
 LANGUAGE plpgsql
 SET search_path TO ''
@@ -37,17 +42,20 @@ BEGIN
         b.*,
         CASE
           WHEN t.run_id IS NULL THEN 'unknown'
+          WHEN t.attempts_count <> b.attempt OR t.last_worker_id <> b.worker_id OR t.message_id <> b.message_id THEN 'stale'
           WHEN t.run_status <> 'started' OR t.step_status <> 'started' THEN 'over'
-          WHEN t.status <> 'started' OR t.attempts_count <> coalesce(b.attempt, t.attempts_count) THEN 'stale'
+          WHEN t.status <> 'started' THEN 'stale'
           ELSE 'ready'
         END AS judgement
-      FROM unnest(run_ids, step_slugs, task_indexes, attempts)
-        WITH ORDINALITY AS b (run_id, step_slug, task_index, attempt, position)
+      FROM unnest(run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids)
+        WITH ORDINALITY AS b (run_id, step_slug, task_index, attempt, worker_id, message_id, position)
       LEFT JOIN LATERAL (
         SELECT
           t.run_id,
           t.status,
           t.attempts_count,
+          t.last_worker_id,
+          t.message_id,
           (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = t.run_id) AS run_status,
           (
             SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = t.run_id AND s.step_slug = t.step_slug

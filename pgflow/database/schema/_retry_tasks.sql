@@ -1,6 +1,13 @@
--- Send started tasks back to their queues for another attempt, visible after their own delay or their step's.
+-- Send started tasks back to their queues for another attempt, visible after their own delay or their step's. What their
+-- attempts were, `outcomes` and `evidence` say, is kept in the history.
 CREATE FUNCTION pgflow._retry_tasks(
-  run_ids uuid[], step_slugs text[], task_indexes int[], error_messages text[], retry_delays int[]
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes int[],
+  error_messages text[],
+  retry_delays int[],
+  outcomes text[],
+  evidence jsonb[]
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -12,16 +19,27 @@ BEGIN
   WITH retried AS (
     UPDATE pgflow.step_tasks AS t
     SET status = 'queued', started_at = NULL, failed_at = NULL, error_message = b.error_message
-    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, retry_delays)
-      AS b (run_id, step_slug, task_index, error_message, retry_delay)
+    FROM unnest(run_ids, step_slugs, task_indexes, error_messages, retry_delays, outcomes, evidence)
+      AS b (run_id, step_slug, task_index, error_message, retry_delay, outcome, evidence)
     CROSS JOIN LATERAL (
-      SELECT k.ctid
+      SELECT k.ctid, k.started_at
       FROM pgflow.step_tasks AS k
       WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.task_index = b.task_index
       OFFSET 0
     ) AS k
     WHERE t.ctid = k.ctid
-    RETURNING t.flow_slug, t.step_slug, t.message_id, t.attempts_count, b.retry_delay
+    RETURNING
+      t.flow_slug, t.run_id, t.step_slug, t.task_index, t.message_id, t.attempts_count, t.last_worker_id,
+      t.error_message, k.started_at, b.retry_delay, b.outcome, b.evidence
+  ),
+  history AS (
+    INSERT INTO pgflow.task_attempts (
+      run_id, step_slug, task_index, attempt, outcome, worker_id, started_at, ended_at, error_message, evidence
+    )
+    SELECT
+      r.run_id, r.step_slug, r.task_index, r.attempts_count, r.outcome, r.last_worker_id, r.started_at,
+      greatest(now(), r.started_at), r.error_message, r.evidence
+    FROM retried AS r
   )
   SELECT
     array_agg(t.flow_slug) AS flow_slugs,

@@ -76,6 +76,7 @@ BEGIN
     SELECT batch.flow_slug, task.run_id, task.step_slug, task.task_index, message.msg_id
     FROM task
     JOIN message ON message.position = task.position;
+    PERFORM pgflow._wake_workers(ARRAY[batch.flow_slug]);
   END LOOP;
 END
 $$;

@@ -7,6 +7,7 @@ RETURNS TABLE (
   timeout int, max_attempts int
 )
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path TO ''
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off

@@ -1,8 +1,16 @@
 -- Ours: hand started tasks back to their queues, visible at once, without an attempt spent.
 -- Verdicts: 'released', 'stale', 'over', 'unknown' (see _judge_tasks).
-CREATE FUNCTION pgflow.release_tasks(run_ids uuid[], step_slugs text[], task_indexes int[], attempts int[])
+CREATE FUNCTION pgflow.release_tasks(
+  run_ids uuid[],
+  step_slugs text[],
+  task_indexes int[],
+  attempts int[],
+  worker_ids uuid[] DEFAULT NULL,
+  message_ids bigint[] DEFAULT NULL
+)
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path TO ''
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
@@ -13,7 +21,9 @@ SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
 AS $$
 DECLARE
-  judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts);
+  judgements text[] := pgflow._judge_tasks(
+    run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids
+  );
   queued record;
 BEGIN
   WITH released AS (
@@ -25,13 +35,23 @@ BEGIN
       last_worker_id = NULL
     FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
     CROSS JOIN LATERAL (
-      SELECT k.ctid
+      SELECT k.ctid, k.attempts_count, k.last_worker_id, k.started_at
       FROM pgflow.step_tasks AS k
       WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.task_index = b.task_index
       OFFSET 0
     ) AS k
     WHERE b.judgement = 'ready' AND t.ctid = k.ctid
-    RETURNING t.flow_slug, t.message_id
+    RETURNING
+      t.flow_slug, t.run_id, t.step_slug, t.task_index, t.message_id, k.attempts_count, k.last_worker_id, k.started_at
+  ),
+  history AS (
+    INSERT INTO pgflow.task_attempts (
+      run_id, step_slug, task_index, attempt, outcome, worker_id, started_at, ended_at
+    )
+    SELECT
+      r.run_id, r.step_slug, r.task_index, r.attempts_count, 'released', r.last_worker_id, r.started_at,
+      greatest(now(), r.started_at)
+    FROM released AS r
   )
   SELECT
     array_agg(released.flow_slug) AS flow_slugs,

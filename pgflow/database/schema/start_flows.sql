@@ -4,6 +4,7 @@
 CREATE FUNCTION pgflow.start_flows(flow_slug text, inputs jsonb[], keys text[] DEFAULT NULL)
 RETURNS TABLE (ordinal int, run_id uuid, is_new boolean)
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path TO ''
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
