@@ -130,6 +130,11 @@ class SchemaTooNewError(SchemaError):
     """The database's pgflow schema has version {found}, this pgflow knows up to {known}: upgrade pgflow-py"""
 
 
+class UnknownContractError(SchemaError):
+    """The database's pgflow schema is another implementation's and speaks a contract that this version does not know: \
+{reason}. Upgrade pgflow-py, or use another database"""
+
+
 class FlowShapeMismatchError(UsageError):
     """Flow {flow_slug} in the database differs from the code:\n{differences}\n\
 Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""

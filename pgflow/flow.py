@@ -32,6 +32,11 @@ class Step:
     kind: ClassVar[Literal["single", "map"]] = "single"
 
     @property
+    def records_failures(self) -> bool:
+        """Whether a task without attempts left completes with its error as the output."""
+        return self.options.get("when_exhausted") == "record"
+
+    @property
     def takes_context(self) -> bool:
         """Whether the handler is called as ``f(input, ctx)``, not ``f(input)``."""
         return takes_context(self.handler)
@@ -109,8 +114,9 @@ class Flow:
         Without dependencies its input is the run's, else their outputs by step slug. ``depends_on`` takes
         steps declared before, as functions or slugs, one or a list. ``slug`` is the function's name unless
         given. Options: the flow's, and ``start_delay`` (whole seconds), ``if_`` and ``if_not`` (JSON objects
-        that the input must or must not contain), ``when_unmet`` and ``when_exhausted`` ("fail", "skip" or
-        "skip-cascade").
+        that the input must or must not contain), ``when_unmet`` ("fail", "skip" or "skip-cascade"), and
+        ``when_exhausted``: the same, or "record", with which a task whose attempts are spent completes with
+        ``{"$error": {"message", "kind", "attempts"}}`` as its output.
         """
 
         def declare(function: HandlerT) -> HandlerT:
@@ -189,9 +195,19 @@ class Flow:
         if any(dependency == handler for dependency in dependencies):
             raise _depends_on_itself(owner)
         slugs = [self._slug_of(dependency, owner, name) for dependency in dependencies]
+        if kind is MapStep:
+            self._require_elements(slugs, owner)
         if repeated := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
             raise FlowDefinitionError(message=f"{owner} depends on {repeated[0]!r} twice: name it once")
         self._steps[name] = kind(name, handler, tuple(slugs), given)
+
+    def _require_elements(self, slugs: Sequence[str], owner: str) -> None:
+        for slug in slugs:
+            if self._steps[slug].kind == "single" and self._steps[slug].records_failures:
+                raise FlowDefinitionError(
+                    message=f"{owner} takes its elements from {slug!r}, whose output may be an error instead of a "
+                    f'list: give {slug!r} another when_exhausted= than "record"'
+                )
 
     def _listed(self, depends_on: object) -> list[Dependency]:
         if isinstance(depends_on, str) or callable(depends_on):

@@ -10,8 +10,10 @@ from pgflow import codec
 from pgflow.errors import FlowDefinitionError, OutputNotSerializableError
 
 Mode = Literal["fail", "skip", "skip-cascade"]
+ExhaustedMode = Literal["fail", "skip", "skip-cascade", "record"]
 
 MODES: tuple[Mode, ...] = ("fail", "skip", "skip-cascade")
+EXHAUSTED_MODES: tuple[ExhaustedMode, ...] = (*MODES, "record")
 MAX_NUMBER = 2**31 - 1  # the columns are of type int
 
 
@@ -37,8 +39,9 @@ class StepOptions(FlowOptions, total=False):
     """The step runs only when its input does not contain this object."""
     when_unmet: Mode | None
     """What becomes of the step when if_ or if_not says no: "skip" unless given."""
-    when_exhausted: Mode | None
-    """What becomes of the step when a task has no attempt left: "fail" unless given."""
+    when_exhausted: ExhaustedMode | None
+    """What becomes of the step when a task has no attempt left: "fail" unless given; with "record" the task completes
+    with ``{"$error": {"message", "kind", "attempts"}}`` as its output."""
 
 
 Check = Callable[[str, Any], Any]
@@ -71,12 +74,16 @@ def pattern(name: str, value: Any) -> dict[str, Any]:
     return copy
 
 
-def mode(name: str, value: Any) -> Mode:
+def one_of(choices: tuple[str, ...]) -> Check:
     """A check for what becomes of a step."""
-    for choice in MODES:
-        if value == choice:
-            return choice
-    raise FlowDefinitionError(message=f"{name} must be one of {', '.join(map(repr, MODES))}, got {value!r}")
+
+    def check(name: str, value: Any) -> str:
+        for choice in choices:
+            if value == choice:
+                return choice
+        raise FlowDefinitionError(message=f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+    return check
 
 
 FLOW_OPTIONS: Mapping[str, Check] = {
@@ -89,8 +96,8 @@ STEP_OPTIONS: Mapping[str, Check] = {
     "start_delay": whole_number(0, "seconds"),
     "if_": pattern,
     "if_not": pattern,
-    "when_unmet": mode,
-    "when_exhausted": mode,
+    "when_unmet": one_of(MODES),
+    "when_exhausted": one_of(EXHAUSTED_MODES),
 }
 
 

@@ -1,12 +1,14 @@
 """What can become of a task: plain data, made where the task ended, matched in one place.
 
 Every outcome but ``Completed`` and ``Released`` carries ``error``, the text for the task's
-``error_message``: its first line is a sentence that stands on its own.
+``error_message``: its first line is a sentence that stands on its own, and ``kind``, the outcome in a word, as the
+history of attempts has it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 NO_RETRY = -1
 
@@ -25,6 +27,7 @@ class Failed:
     ``retry_delay`` is in whole seconds; None for the step's own delay, ``NO_RETRY`` for no further attempt.
     """
 
+    kind: ClassVar[str] = "failed"
     error: str
     retry_delay: int | None = None
 
@@ -33,6 +36,7 @@ class Failed:
 class TimedOut:
     """The process was killed at the task's deadline; ``timeout`` in seconds."""
 
+    kind: ClassVar[str] = "timed_out"
     error: str
     timeout: float
 
@@ -41,6 +45,7 @@ class TimedOut:
 class Crashed:
     """The process ended without a verdict of its own; ``exit_code`` is negative for a signal."""
 
+    kind: ClassVar[str] = "crashed"
     error: str
     exit_code: int | None
 
@@ -49,6 +54,7 @@ class Crashed:
 class OutOfMemory:
     """The process was killed for the memory it took; ``limit`` and ``peak`` in bytes."""
 
+    kind: ClassVar[str] = "out_of_memory"
     error: str
     limit: int | None
     peak: int | None
@@ -58,6 +64,7 @@ class OutOfMemory:
 class Cancelled:
     """The task's run ended elsewhere and the process was killed."""
 
+    kind: ClassVar[str] = "cancelled"
     error: str
 
 

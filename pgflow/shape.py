@@ -24,16 +24,28 @@ def shape_of(flow: Flow) -> dict[str, Any]:
     return {"steps": [_step_shape(step) for step in flow.steps], "options": _shape_options(flow.options)}
 
 
+def recording_steps(shape: Mapping[str, Any]) -> list[str]:
+    """The slugs of the steps in a shape that record failures."""
+    return [step["slug"] for step in shape["steps"] if step["options"].get("recordFailures")]
+
+
 def _step_shape(step: Step) -> dict[str, Any]:
     return {
         "slug": step.slug,
         "stepType": step.kind,
         "dependencies": list(step.depends_on),
         "whenUnmet": step.options.get("when_unmet", "skip"),
-        "whenExhausted": step.options.get("when_exhausted", "fail"),
+        "whenExhausted": _contract_options(step).get("when_exhausted", "fail"),
         "requiredInputPattern": _wrapped(step.options.get("if_")),
         "forbiddenInputPattern": _wrapped(step.options.get("if_not")),
-        "options": _shape_options(step.options),
+        "options": _shape_options(step.options) | ({"recordFailures": True} if step.records_failures else {}),
+    }
+
+
+def _contract_options(step: Step) -> dict[str, Any]:
+    """The contract does not know "record"; to it such a step fails."""
+    return {
+        name: value for name, value in step.options.items() if not (name == "when_exhausted" and step.records_failures)
     }
 
 
@@ -41,15 +53,21 @@ def _wrapped(pattern: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"defined": False} if pattern is None else {"defined": True, "value": pattern}
 
 
-def _shape_options(options: Mapping[str, Any]) -> dict[str, int]:
+def _shape_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {_SHAPE_NAMES[name]: value for name, value in options.items() if name in _SHAPE_NAMES}
 
 
 def statements_of(flow: Flow) -> list[str]:
-    """The statements of section 14 of the contract: create_flow, then one add_step for each step."""
+    """The statements of section 14 of the contract: create_flow, then one add_step for each step; then ours, where
+    steps record failures."""
     return [
         _call("create_flow", [_text(flow.slug)], flow.options),
         *(_add_step(flow, step) for step in flow.steps),
+        *(
+            _call("record_failures", [_text(flow.slug), _text(step.slug)], {})
+            for step in flow.steps
+            if step.records_failures
+        ),
     ]
 
 
@@ -58,7 +76,7 @@ def _add_step(flow: Flow, step: Step) -> str:
     if step.depends_on:
         arguments.append(f"ARRAY[{', '.join(map(_text, step.depends_on))}]")
     kind = {"step_type": step.kind} if step.kind == "map" else {}
-    return _call("add_step", arguments, {**step.options, **kind})
+    return _call("add_step", arguments, {**_contract_options(step), **kind})
 
 
 def _call(function: str, positional: Sequence[str], options: Mapping[str, Any]) -> str:

@@ -30,6 +30,19 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 Parameters = Mapping[str, Any]
 
 
+class Transaction:
+    """Named queries on one connection."""
+
+    def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
+        self._connection = connection
+
+    def fetch_all(self, query: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
+        """The rows of ``queries/<query>.sql``, if it has any."""
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(_text(query), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+
 class Database:
     """A PostgreSQL database, given as a URL or libpq connection string; connected to on first use.
 
@@ -82,8 +95,27 @@ class Database:
 
     def fetch_all(self, query: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """The rows of ``queries/<query>.sql``, run as a transaction of its own in one round trip."""
-        with self._pooled() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(_text(query), parameters).fetchall()
+        with self._pooled() as connection:
+            return Transaction(connection).fetch_all(query, parameters)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Named queries in one transaction. Raises as ``connection`` does."""
+        with self.connection() as connection:
+            yield Transaction(connection)
+
+    @contextmanager
+    def own_connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        """A connection that is not the pool's, in autocommit, closed at the end of the block; for who holds one long.
+
+        Raises DatabaseUnreachableError when there is none to be had or it is lost inside the block.
+        """
+        self._wake_server()
+        try:
+            with psycopg.connect(self._complete_conninfo, autocommit=True, prepare_threshold=None) as connection:
+                yield connection
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise self._unreachable(error) from error
 
     def fetch_one(self, query: str, parameters: Parameters | None = None) -> dict[str, Any] | None:
         """The first row of ``queries/<query>.sql``, if there is one."""

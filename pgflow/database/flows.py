@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
+
+import psycopg
 
 from pgflow.database import Database
 from pgflow.errors import FlowShapeMismatchError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """What compiling did; ``differences`` in words, the code's side first."""
+    """What compiling did; ``differences`` in words, the code's side first.
+
+    ``changes`` are the options of the flow and its steps that were brought up to the code, in words.
+    """
 
     status: Literal["compiled", "verified", "recompiled", "mismatch"]
     differences: tuple[str, ...]
+    changes: tuple[str, ...] = ()
 
 
 def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_data_loss: bool = False) -> Compilation:
     """Define the flow as its shape says, or verify that it is defined so.
 
     With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing
-    is changed and the status is ``mismatch``.
+    is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's,
+    where the database has our SQL core and its role may; tasks that run keep those with which they were claimed.
     """
     row = database.fetch_one(
         "compile_flow", {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
     )
     assert row is not None
-    return Compilation(row["status"], tuple(row["differences"]))
+    is_verified = row["status"] == "verified"
+    changes = _update_options(database, flow_slug, shape_json) if is_verified else ()
+    return Compilation(row["status"], tuple(row["differences"]), changes)
+
+
+def _update_options(database: Database, flow_slug: str, shape_json: str) -> tuple[str, ...]:
+    try:
+        row = database.fetch_one("update_flow_options", {"flow_slug": flow_slug, "shape": shape_json})
+    except psycopg.errors.UndefinedFunction:  # a core with the contract's functions alone
+        return ()
+    except psycopg.errors.InsufficientPrivilege:
+        logger.warning(
+            "%s: the options in the database differ from the code's and stay, for want of rights: let the owner of the "
+            "schema run `pgflow compile`",
+            flow_slug,
+        )
+        return ()
+    assert row is not None
+    return tuple(row["changes"])
 
 
 def require_compiled(

@@ -229,7 +229,7 @@ def verify(connection: psycopg.Connection[Any]) -> Verification:
     Raises as ``installed_version`` does.
     """
     version = installed_version(connection)
-    pgmq = _pgmq_version(connection)
+    pgmq = pgmq_version(connection)
     if version is None:
         return Verification(None, (), pgmq)
     if version < VERSION:
@@ -323,7 +323,8 @@ def _how_pgmq_comes(connection: psycopg.Connection[Any]) -> str:
     return "extension" if available else "sql"
 
 
-def _pgmq_version(connection: psycopg.Connection[Any]) -> str | None:
+def pgmq_version(connection: psycopg.Connection[Any]) -> str | None:
+    """The version of pgmq's extension, ``sql`` where it was installed without one, None where it is missing."""
     if not _schema_exists(connection, "pgmq"):
         return None
     version = _value(connection, "SELECT max(extversion) FROM pg_extension WHERE extname = 'pgmq'")

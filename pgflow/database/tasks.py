@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pgflow.database import Database
 
@@ -16,7 +16,8 @@ class ClaimedTask:
     """A task that this worker holds.
 
     ``input`` is JSON text as PostgreSQL gave it; ``timeout`` is in seconds; ``attempt`` is 1 for the first;
-    ``max_attempts`` and ``timeout`` are the effective ones, the step's or else the flow's.
+    ``max_attempts`` and ``timeout`` are the effective ones, the step's or else the flow's. ``attempt``, ``worker_id``
+    and ``msg_id`` together say how it is held: a verdict that names others changes nothing.
     """
 
     flow_slug: str
@@ -29,54 +30,85 @@ class ClaimedTask:
     input: str
     timeout: int
     max_attempts: int
+    worker_id: str
 
     def __str__(self) -> str:
         return f"{self.flow_slug}/{self.step_slug}[{self.task_index}] of run {self.run_id}, attempt {self.attempt}"
 
 
-def claim(database: Database, worker_ids: dict[str, str], quantity: int) -> list[ClaimedTask]:
-    """Claim at most ``quantity`` tasks of the flows in ``worker_ids`` (flow slug -> worker id), in one
-    round trip. Their messages stay invisible for the task's timeout and 2 seconds."""
-    rows = database.fetch_all(
-        "claim_tasks",
-        {
-            "flow_slugs": list(worker_ids),
-            "worker_ids": list(worker_ids.values()),
-            "quantity": quantity,
-        },
-    )
-    return [ClaimedTask(**row) for row in rows]
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """How an attempt failed.
 
-
-def complete(database: Database, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
-    """Complete a batch; each task's verdict: completed, failed, stale, over or unknown."""
-    return _settle(database, "complete_tasks", tasks, outputs=list(outputs))
-
-
-def fail(
-    database: Database, tasks: Sequence[ClaimedTask], errors: Sequence[str], retry_delays: Sequence[int | None]
-) -> list[str]:
-    """Fail the attempts of a batch; each task's verdict: retried, failed, stale, over or unknown.
-
-    ``retry_delays`` are in seconds; None for the step's delay, ``outcome.NO_RETRY`` for no further attempt.
+    ``kind`` is the outcome in a word (``failed``, ``timed_out``, ...). ``retry_delay`` is in seconds; None for the
+    step's delay, ``outcome.NO_RETRY`` for no further attempt.
     """
-    return _settle(database, "fail_tasks", tasks, error_messages=list(errors), retry_delays=list(retry_delays))
+
+    error: str
+    kind: str = "failed"
+    retry_delay: int | None = None
 
 
-def release(database: Database, tasks: Sequence[ClaimedTask]) -> list[str]:
-    """Hand a batch back without spending an attempt; each task's verdict: released, stale, over or unknown."""
-    return _settle(database, "release_tasks", tasks)
+class Tasks(Protocol):
+    """What a worker does with tasks, on our SQL core or on one that has the contract's functions alone."""
+
+    def claim(self, worker_ids: Mapping[str, str], quantity: int) -> list[ClaimedTask]:
+        """Claim at most ``quantity`` tasks of the flows in ``worker_ids`` (flow slug -> worker id). Their messages
+        stay invisible for the task's timeout and 2 seconds."""
+
+    def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
+        """Complete a batch; each task's verdict: completed, failed, stale, over or unknown."""
+
+    def fail(self, tasks: Sequence[ClaimedTask], attempts: Sequence[FailedAttempt]) -> list[str]:
+        """Fail the attempts of a batch; each task's verdict: retried, recorded, failed, stale, over or unknown."""
+
+    def release(self, tasks: Sequence[ClaimedTask]) -> list[str]:
+        """Hand a batch back without spending an attempt; each task's verdict: released, stale, over or unknown."""
 
 
-def _settle(database: Database, query: str, tasks: Sequence[ClaimedTask], **values: list[Any]) -> list[str]:
-    rows = database.fetch_all(
-        query,
-        {
-            "run_ids": [task.run_id for task in tasks],
-            "step_slugs": [task.step_slug for task in tasks],
-            "task_indexes": [task.task_index for task in tasks],
-            "attempts": [task.attempt for task in tasks],
-            **values,
-        },
-    )
-    return [row["verdict"] for row in rows]
+class BatchTasks:
+    """Tasks on our SQL core: each call is one statement, whatever the batch holds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, worker_ids: Mapping[str, str], quantity: int) -> list[ClaimedTask]:
+        """As in Tasks."""
+        rows = self._database.fetch_all(
+            "claim_tasks",
+            {"flow_slugs": list(worker_ids), "worker_ids": list(worker_ids.values()), "quantity": quantity},
+        )
+        return [ClaimedTask(worker_id=worker_ids[row["flow_slug"]], **row) for row in rows]
+
+    def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
+        """As in Tasks."""
+        return self._settle("complete_tasks", tasks, outputs=list(outputs))
+
+    def fail(self, tasks: Sequence[ClaimedTask], attempts: Sequence[FailedAttempt]) -> list[str]:
+        """As in Tasks."""
+        return self._settle(
+            "fail_tasks",
+            tasks,
+            error_messages=[attempt.error for attempt in attempts],
+            outcomes=[attempt.kind for attempt in attempts],
+            retry_delays=[attempt.retry_delay for attempt in attempts],
+        )
+
+    def release(self, tasks: Sequence[ClaimedTask]) -> list[str]:
+        """As in Tasks."""
+        return self._settle("release_tasks", tasks)
+
+    def _settle(self, query: str, tasks: Sequence[ClaimedTask], **values: list[Any]) -> list[str]:
+        return [row["verdict"] for row in self._database.fetch_all(query, holdings(tasks) | values)]
+
+
+def holdings(tasks: Sequence[ClaimedTask]) -> dict[str, list[Any]]:
+    """The keys of a batch and how its tasks are held, as arrays."""
+    return {
+        "run_ids": [task.run_id for task in tasks],
+        "step_slugs": [task.step_slug for task in tasks],
+        "task_indexes": [task.task_index for task in tasks],
+        "attempts": [task.attempt for task in tasks],
+        "worker_ids": [task.worker_id for task in tasks],
+        "message_ids": [task.msg_id for task in tasks],
+    }

@@ -24,6 +24,24 @@ def heartbeat(database: Database, worker_ids: Iterable[str]) -> bool:
     return any(row["deprecated"] for row in rows)
 
 
+def await_tasks(database: Database, worker_ids: Mapping[str, str]) -> float | None:
+    """Say that a worker waits to be notified of tasks of its flows. It has to look for some once more after that.
+
+    Returns in how many seconds the next delayed task becomes visible, infinity if none is known; None if it may not
+    wait, because tasks are being queued at this moment.
+    """
+    row = database.fetch_one("await_tasks", {"flow_slugs": list(worker_ids), "worker_ids": list(worker_ids.values())})
+    assert row is not None
+    if not row["is_waiting"]:
+        return None
+    return float("inf") if row["next_visible_in"] is None else float(row["next_visible_in"])
+
+
+def stop_awaiting_tasks(database: Database, worker_ids: Iterable[str]) -> None:
+    """Say that a worker does not wait any more."""
+    database.execute("stop_awaiting_tasks", {"worker_ids": list(worker_ids)})
+
+
 def mark_stopped(database: Database, worker_ids: Iterable[str]) -> None:
     """Say that this worker has ended."""
     database.execute("mark_workers_stopped", {"worker_ids": list(worker_ids)})

@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pgflow.database import Database, tasks
 from pgflow.database.failures import FAILURES, in_short, is_data_error
-from pgflow.database.tasks import ClaimedTask
+from pgflow.database.tasks import ClaimedTask, FailedAttempt, Tasks
 from pgflow.outcome import Completed, Failed, Outcome, Released
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.wakeup import Wakeup
@@ -43,7 +42,7 @@ class Item(NamedTuple):
                 return len(ended.error)
 
 
-Verdicts = Callable[[Database, Sequence[Item]], list[str]]
+Verdicts = Callable[[Tasks, Sequence[Item]], list[str]]
 
 
 class Collector:
@@ -53,14 +52,16 @@ class Collector:
     next batch grows. ``put`` may be called from any thread and never waits.
     """
 
-    def __init__(self, database: Database, wakeup: Wakeup) -> None:
-        self._database = database
+    def __init__(self, tasks: Tasks, wakeup: Wakeup) -> None:
+        self._tasks = tasks
         self._wakeup = wakeup
         self._backoff = Backoff()
         self._waiting: deque[Item] = deque()
         self._under_way: list[Item] = []
         self._undelivered_tasks = 0
         self._undelivered_characters = 0
+        self.late = 0
+        """How many results were dropped, because their tasks were no longer held here or their runs had ended."""
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -150,7 +151,7 @@ class Collector:
         item is alone: it alone fails, with PostgreSQL's message."""
         while True:
             try:
-                _log_late(items, verdicts(self._database, items))
+                self._count_late(items, verdicts(self._tasks, items))
                 self._backoff.reset()
                 return
             except FAILURES as error:
@@ -165,6 +166,13 @@ class Collector:
             self._deliver(verdicts, items[middle:])
         else:
             self._fail_alone(items[0], refusal)
+
+    def _count_late(self, items: Sequence[Item], verdicts: Sequence[str]) -> None:
+        for item, verdict in zip(items, verdicts, strict=True):
+            if verdict in ("stale", "over", "unknown"):
+                self.late += 1
+                level = logging.INFO if verdict == "over" else logging.WARNING
+                logger.log(level, "%s: its result came too late (%s) and was dropped", item.task, verdict)
 
     def _wait_for_database(self, error: Exception, items: Sequence[Item]) -> bool:
         """Pause before the next try; False when it was given up. Delivering twice is harmless: the attempt is
@@ -188,22 +196,24 @@ class Collector:
         self._deliver(_fail, [Item(item.task, Failed(text))])
 
 
-def _complete(database: Database, items: Sequence[Item]) -> list[str]:
+def _complete(tasks: Tasks, items: Sequence[Item]) -> list[str]:
     outputs = [item.outcome.output for item in items if isinstance(item.outcome, Completed)]
-    return tasks.complete(database, [item.task for item in items], outputs)
+    return tasks.complete([item.task for item in items], outputs)
 
 
-def _fail(database: Database, items: Sequence[Item]) -> list[str]:
-    texts = [item.outcome.error for item in items if not isinstance(item.outcome, Completed | Released)]
-    delays = [item.outcome.retry_delay if isinstance(item.outcome, Failed) else None for item in items]
-    return tasks.fail(database, [item.task for item in items], texts, delays)
+def _fail(tasks: Tasks, items: Sequence[Item]) -> list[str]:
+    return tasks.fail([item.task for item in items], list(map(_failed_attempt, items)))
 
 
-def _release(database: Database, items: Sequence[Item]) -> list[str]:
-    return tasks.release(database, [item.task for item in items])
+def _failed_attempt(item: Item) -> FailedAttempt:
+    match item.outcome:
+        case Failed(error, retry_delay):
+            return FailedAttempt(error, retry_delay=retry_delay)
+        case Completed() | Released():
+            raise AssertionError(item.outcome)
+        case ended:
+            return FailedAttempt(ended.error, ended.kind)
 
 
-def _log_late(items: Sequence[Item], verdicts: Sequence[str]) -> None:
-    for item, verdict in zip(items, verdicts, strict=True):
-        if verdict in ("stale", "over", "unknown"):
-            logger.info("%s: its result came too late (%s) and was dropped", item.task, verdict)
+def _release(tasks: Tasks, items: Sequence[Item]) -> list[str]:
+    return tasks.release([item.task for item in items])

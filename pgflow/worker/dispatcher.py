@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Mapping
 
-from pgflow.database import Database, tasks
 from pgflow.database.failures import FAILURES
+from pgflow.database.tasks import Tasks
 from pgflow.outcome import Released
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.collector import Collector
@@ -28,13 +28,13 @@ class Dispatcher:
 
     def __init__(
         self,
-        database: Database,
+        tasks: Tasks,
         worker_ids: Mapping[str, str],
         pool: Pool,
         collector: Collector,
         wakeup: Wakeup,
     ) -> None:
-        self._database = database
+        self._tasks = tasks
         self._worker_ids = dict(worker_ids)
         self._pool = pool
         self._collector = collector
@@ -62,17 +62,18 @@ class Dispatcher:
             idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
             if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
                 continue
-            if self._dispatch(idle) < idle:
-                self._wakeup.wait()
-            else:
+            found = self._dispatch(idle)
+            if found:
                 self._wakeup.found()
+            if found < idle:
+                self._wakeup.wait()
 
     def _dispatch(self, idle: int) -> int:
         """Claim up to ``idle`` tasks and start them; how many there were."""
         if self._stopping.is_set():
             return idle
         try:
-            claimed = tasks.claim(self._database, self._worker_ids, idle)
+            claimed = self._tasks.claim(self._worker_ids, idle)
         except FAILURES as error:
             pause = self._backoff.pause()
             logger.warning("claiming failed, next try in %.1f s: %s", pause, error)

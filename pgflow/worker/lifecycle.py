@@ -8,15 +8,20 @@ import socket
 import sys
 import types
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pgflow.database import Database, schema, workers
+from pgflow.database import Database, capabilities, schema, workers
+from pgflow.database.capabilities import Capabilities
+from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
+from pgflow.database.tasks import BatchTasks, Tasks
 from pgflow.errors import UndeliveredError
+from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
 from pgflow.worker.dispatcher import Dispatcher
 from pgflow.worker.leases import Leases
+from pgflow.worker.listener import Listener
 from pgflow.worker.pool import FlowDescription, Pool
 from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
@@ -24,7 +29,8 @@ from pgflow.worker.wakeup import Wakeup
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 4
-"""One each for the dispatcher, the collector and the leases, and one to start with."""
+"""One each for the dispatcher, the collector and the leases, and one to start with. The listener has its own beside
+them."""
 _LOOK_SECONDS = 0.2
 
 
@@ -55,9 +61,8 @@ def serve(
     _hide_main()
     with database.connection() as connection:
         schema.ensure(connection)
-    wakeup = Wakeup()
-    collector = Collector(database, wakeup)
-    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload, on_end=collector.put)
+        capable = capabilities.look(connection)
+    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload)
     pool.start()
     try:
         flows = _learn_flows(pool, request)
@@ -72,15 +77,52 @@ def serve(
         pool.stop("the worker did not start")
         _end(pool)
         raise
-    leases = Leases(database, list(worker_ids.values()), on_deprecated=request.drain)
-    dispatcher = Dispatcher(database, worker_ids, pool, collector, wakeup)
-    for part in (collector, leases, dispatcher):
+    parts = _Parts.wired(database, _tasks(database, capable, flows), pool, worker_ids, request)
+    if capable.is_ours:
+        parts.wakeup.use(TaskBell(database, worker_ids, parts.listener))
+        parts.listener.start()
+    for part in (parts.collector, parts.leases, parts.dispatcher):
         part.start()
     try:
         on_ready(list(worker_ids))
         request.wait()
     finally:
-        _drain(database, dispatcher, pool, collector, leases, request)
+        _drain(database, parts, request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a worker that have threads of their own."""
+
+    pool: Pool
+    wakeup: Wakeup
+    collector: Collector
+    dispatcher: Dispatcher
+    leases: Leases
+    listener: Listener
+
+    @staticmethod
+    def wired(
+        database: Database, tasks: Tasks, pool: Pool, worker_ids: Mapping[str, str], request: StopRequest
+    ) -> _Parts:
+        wakeup = Wakeup()
+        collector = Collector(tasks, wakeup)
+        pool.report_to(collector.put)
+        return _Parts(
+            pool,
+            wakeup,
+            collector,
+            Dispatcher(tasks, worker_ids, pool, collector, wakeup),
+            Leases(database, list(worker_ids.values()), on_deprecated=request.drain),
+            Listener(database, worker_ids, on_tasks=wakeup.notify),
+        )
+
+
+def _tasks(database: Database, capable: Capabilities, flows: Sequence[FlowDescription]) -> Tasks:
+    if capable.is_ours:
+        return BatchTasks(database)
+    logger.warning("another implementation's pgflow schema is there: working with the contract's functions alone")
+    return ContractTasks(database, [(flow.slug, step_slug) for flow in flows for step_slug in flow.recording_steps])
 
 
 def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
@@ -98,31 +140,30 @@ def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
 
 def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data_loss: bool) -> None:
     for flow in flows:
-        require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss)
+        compilation = require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss)
+        for change in compilation.changes:
+            logger.warning("%s: changed in the database, as the code has it: %s", flow.slug, change)
 
 
-def _drain(
-    database: Database,
-    dispatcher: Dispatcher,
-    pool: Pool,
-    collector: Collector,
-    leases: Leases,
-    request: StopRequest,
-) -> None:
+def _drain(database: Database, parts: _Parts, request: StopRequest) -> None:
     """Stop claiming, let what runs finish or meet its deadline, deliver. A second request kills what runs and
     leaves the database a few seconds; threads that still wait for it then end with the process."""
     logger.info("draining: no new tasks, waiting for those that run")
-    dispatcher.stop()
-    has_stopped = request.wait_unless_urgent(dispatcher.wait_until_stopped)
+    pool, collector = parts.pool, parts.collector
+    parts.listener.stop()
+    parts.dispatcher.stop()
+    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped)
     if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty):
         logger.info("ending at once: running tasks are killed and handed back")
     pool.stop("the worker was ended")
     request.only_delivery_is_left()
-    request.wait_patiently(dispatcher.wait_until_stopped)
+    request.wait_patiently(parts.dispatcher.wait_until_stopped)
     collector.stop()
     undelivered = 0 if request.wait_patiently(collector.wait_until_stopped) else collector.abandon()
-    leases.stop()
-    request.wait_patiently(leases.wait_until_stopped)
+    if collector.late:
+        logger.warning("%d results came too late and were dropped", collector.late)
+    parts.leases.stop()
+    request.wait_patiently(parts.leases.wait_until_stopped)
     _end(pool)
     if undelivered:
         raise UndeliveredError(count=undelivered, target=database.target)

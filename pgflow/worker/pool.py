@@ -27,6 +27,7 @@ from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process import tree
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
+from pgflow.shape import recording_steps
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
 from pgflow.worker.poolprocess import exists
@@ -50,6 +51,8 @@ class FlowDescription:
 
     slug: str
     shape_json: str
+    recording_steps: tuple[str, ...]
+    """The steps that record failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Pool:
     """Slots that run tasks.
 
     Threads: ``pgflow-watch`` looks after deadlines and deaths; ``take_idle`` and ``run`` are for the
-    dispatcher's thread; ``on_end`` is called, once for every task, from whichever thread learns of its end.
+    dispatcher's thread; who is given to ``report_to`` is called, once for every task, from whichever thread learns of
+    its end.
     """
 
     def __init__(
@@ -74,11 +78,10 @@ class Pool:
         slots: int,
         *,
         preload: bool,
-        on_end: Callable[[ClaimedTask, Outcome], None],
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pgflow-worker-"))
         self._importing = self._folder / "importing"
-        self._on_end = on_end
+        self._on_end: Callable[[ClaimedTask, Outcome], None] = _nobody
         self._references = tuple(references)
         self._preload = preload
         self._changed = threading.Condition()
@@ -145,6 +148,10 @@ class Pool:
         return self._importing.read_text() if self._importing.exists() else ""
 
     # For the dispatcher.
+
+    def report_to(self, on_end: Callable[[ClaimedTask, Outcome], None]) -> None:
+        """Who is told of the end of each task; to be said before the first is run."""
+        self._on_end = on_end
 
     def wait_for_idle(self, timeout: float) -> int:
         """How many slots are idle, after waiting up to ``timeout`` seconds for there to be one."""
@@ -244,9 +251,16 @@ class Pool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _nobody(task: ClaimedTask, outcome: Outcome) -> None:
+    raise AssertionError(f"{task} ended as {outcome}, and nobody is told")
+
+
 def _read_description(text: str) -> FlowDescriptions:
     answer: dict[str, Any] = json.loads(text)
     if "error" in answer:
         raise getattr(errors, answer["error"])(**answer["values"])
-    flows = [FlowDescription(flow["slug"], json.dumps(flow["shape"])) for flow in answer["flows"]]
+    flows = [
+        FlowDescription(flow["slug"], json.dumps(flow["shape"]), tuple(recording_steps(flow["shape"])))
+        for flow in answer["flows"]
+    ]
     return FlowDescriptions(flows, answer["threads"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
-from pgflow.database import Database, tasks, workers
-from pgflow.database.tasks import ClaimedTask
+from pgflow.database import Database, workers
+from pgflow.database.tasks import BatchTasks, ClaimedTask
 from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
 from pgflow.worker import collector as collector_module
 from pgflow.worker.collector import Collector
@@ -37,7 +37,7 @@ def core(database_url: str) -> Iterator[Core]:
 @contextmanager
 def collecting(database: Database) -> Iterator[Collector]:
     """A running collector; on leaving, everything has been delivered."""
-    collector = Collector(database, Wakeup())
+    collector = Collector(BatchTasks(database), Wakeup())
     collector.start()
     yield collector
     deliver_all(collector)
@@ -53,7 +53,7 @@ def claim_map(core: Core, database: Database, elements: int, max_attempts: int =
     core.flow("f", "m*", max_attempts=max_attempts)
     core.start("f", list(range(elements)))
     workers.register(database, {"f": WORKER_ID}, name="test")
-    claimed = tasks.claim(database, {"f": WORKER_ID}, elements)
+    claimed = BatchTasks(database).claim({"f": WORKER_ID}, elements)
     return sorted(claimed, key=lambda task: task.task_index)
 
 
@@ -124,17 +124,16 @@ def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
 ) -> None:
     claimed = claim_map(core, database, 60)
     sizes: list[int] = []
-    complete = tasks.complete
 
-    def counting(database: Database, batch: list[ClaimedTask], outputs: list[str]) -> list[str]:
-        sizes.append(len(batch))
-        return complete(database, batch, outputs)
+    class Counting(BatchTasks):
+        def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
+            sizes.append(len(tasks))
+            return super().complete(tasks, outputs)
 
-    monkeypatch.setattr(tasks, "complete", counting)
     monkeypatch.setattr(collector_module, "MAX_BATCH_CHARACTERS", 1000)
     with core.connection.transaction():  # holds the first flush until everything else waits
         core.rows("SELECT FROM pgflow.runs FOR UPDATE")
-        collector = Collector(database, Wakeup())
+        collector = Collector(Counting(database), Wakeup())
         collector.start()
         for task in claimed:
             collector.put(task, Completed(json.dumps("x" * 98)))
@@ -166,10 +165,10 @@ def test_outcomes_are_kept_and_nothing_is_claimed_while_the_database_is_away(
 
 def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answer(tmp_path: object) -> None:
     with Database(f"postgresql://postgres@/nothing?host={tmp_path}") as nowhere:
-        collector = Collector(nowhere, Wakeup())
+        collector = Collector(BatchTasks(nowhere), Wakeup())
         collector.start()
         collector.put(
-            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1),
+            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1, WORKER_ID),
             Completed("1"),
         )
         collector.stop()

@@ -74,7 +74,9 @@ def test_a_newer_schema_is_refused(database_url: str) -> None:
     with connect(database_url) as connection:
         connection.execute("INSERT INTO pgflow.schema_versions VALUES (99, now(), 'the future', '{}', '')")
         for function in (schema.install, schema.ensure, schema.verify):
-            with pytest.raises(SchemaTooNewError, match=rf"version 99, this pgflow knows up to {schema.VERSION}: upgrade"):
+            with pytest.raises(
+                SchemaTooNewError, match=rf"version 99, this pgflow knows up to {schema.VERSION}: upgrade"
+            ):
                 function(connection)
 
 
@@ -234,9 +236,7 @@ def test_the_catalogue_is_the_contracts(core: Core) -> None:
 
     missing = {line for line in contract - ours if function(line) not in LEFT_OUT}
     additional = {
-        line
-        for line in ours - contract
-        if function(line) not in OURS and not OUR_TABLES & set(line.split("|"))
+        line for line in ours - contract if function(line) not in OURS and not OUR_TABLES & set(line.split("|"))
     }
     assert {line.partition("|CHECK")[0] for line in missing | additional} == {"constraint|step_tasks|valid_status"}
     assert {function(line) for line in ours} >= OURS

@@ -32,8 +32,8 @@ class RunningPool:
             "",
             slots,
             preload=True,
-            on_end=lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())),
         )
+        self.pool.report_to(lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())))
         self.pool.start()
 
     def run(self, step_slug: str, input: object = None, timeout: int = 1) -> None:
@@ -50,6 +50,7 @@ class RunningPool:
                 kind="root",
                 input=json.dumps(input),
                 timeout=timeout,
+                worker_id="00000000-0000-0000-0000-000000000000",
                 max_attempts=1,
             )
         )
@@ -154,7 +155,7 @@ def test_printing_does_not_disturb_the_answer(running: RunningPool) -> None:
 
 def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -> None:
     assert running.pool.wait_for_idle(WAIT_SECONDS)
-    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "root", "1e5000", 1, 1)
+    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "root", "1e5000", 1, 1, "w")
     assert running.pool.run(task)
     outcome = running.end()[1]
     assert isinstance(outcome, Failed)
@@ -206,7 +207,7 @@ def test_stopping_kills_and_releases_what_runs(tmp_path: Path) -> None:
 
 def test_a_flow_that_cannot_be_imported_is_reported_with_its_error(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
-    pool = Pool([f"{tmp_path}/broken.py:flow"], "", 1, preload=True, on_end=lambda task, outcome: None)
+    pool = Pool([f"{tmp_path}/broken.py:flow"], "", 1, preload=True)
     pool.start()
     with pytest.raises(FlowImportError, match="ZeroDivisionError"):
         pool.describe_flows(WAIT_SECONDS)

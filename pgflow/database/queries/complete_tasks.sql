@@ -4,6 +4,8 @@ FROM pgflow.complete_tasks(
   %(step_slugs)s::text[],
   %(task_indexes)s::int[],
   %(outputs)s::jsonb[],
-  %(attempts)s::int[]
+  %(attempts)s::int[],
+  %(worker_ids)s::uuid[],
+  %(message_ids)s::bigint[]
 )
 ORDER BY ordinal

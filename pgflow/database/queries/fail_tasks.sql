@@ -5,6 +5,9 @@ FROM pgflow.fail_tasks(
   %(task_indexes)s::int[],
   %(error_messages)s::text[],
   %(attempts)s::int[],
-  %(retry_delays)s::int[]
+  %(retry_delays)s::int[],
+  %(outcomes)s::text[],
+  %(worker_ids)s::uuid[],
+  %(message_ids)s::bigint[]
 )
 ORDER BY ordinal

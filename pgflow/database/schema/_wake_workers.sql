@@ -15,7 +15,14 @@ BEGIN
     SELECT DISTINCT f.slug FROM unnest(flow_slugs) AS f (slug) ORDER BY f.slug
   LOOP
     PERFORM pg_advisory_xact_lock_shared(3, hashtext(queue.slug));
-    IF EXISTS (SELECT FROM pgflow.waiting_workers AS w WHERE w.flow_slug = queue.slug) THEN
+    IF EXISTS (
+      SELECT
+      FROM pgflow.waiting_workers AS waiting
+      JOIN pgflow.workers AS w ON w.worker_id = waiting.worker_id
+      WHERE waiting.flow_slug = queue.slug
+        AND w.stopped_at IS NULL
+        AND w.last_heartbeat_at > now() - interval '60 seconds'
+    ) THEN
       PERFORM pg_notify('pgflow_tasks', queue.slug);
     END IF;
   END LOOP;

@@ -1,0 +1,141 @@
+"""Tasks on a core that has the contract's functions alone, such as a TypeScript installation's."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import compress
+from typing import Any
+
+from pgflow import codec
+from pgflow.database import Database, Transaction
+from pgflow.database.tasks import ClaimedTask, FailedAttempt, holdings
+from pgflow.outcome import NO_RETRY
+
+_VERDICTS = {"completed": "completed", "failed": "failed", "queued": "retried", "started": "over", "skipped": "over"}
+"""What a task's status after the contract's function says of our verdict."""
+
+
+class ContractTasks:
+    """The same as BatchTasks in several statements of one transaction, which call the contract's functions once for
+    each task: slower, and as correct. What the contract does not know is done on its tables: a verdict is judged by
+    attempt, worker and message while the run is locked, tasks are released, and attempts that shall not be repeated are
+    spent. Tasks of ``recording_steps`` (flow and step slugs) whose attempts are spent complete with their error.
+    """
+
+    def __init__(self, database: Database, recording_steps: Collection[tuple[str, str]] = ()) -> None:
+        self._database = database
+        self._recording_steps = frozenset(recording_steps)
+
+    def claim(self, worker_ids: Mapping[str, str], quantity: int) -> list[ClaimedTask]:
+        """As in Tasks."""
+        claimed: list[ClaimedTask] = []
+        # In random order, so that a flow with a long queue does not keep the others from being served.
+        for flow_slug in random.sample(list(worker_ids), len(worker_ids)):
+            if len(claimed) < quantity:
+                claimed += self._claim_of(flow_slug, worker_ids[flow_slug], quantity - len(claimed))
+        return claimed
+
+    def _claim_of(self, flow_slug: str, worker_id: str, quantity: int) -> list[ClaimedTask]:
+        queue: dict[str, Any] = {"flow_slug": flow_slug, "worker_id": worker_id}
+        with self._database.transaction() as transaction:
+            messages = transaction.fetch_all("contract/read_messages", queue | {"quantity": quantity})
+            if not messages:
+                return []
+            queue["message_ids"] = [row["msg_id"] for row in messages]
+            started = {row["msg_id"]: row for row in transaction.fetch_all("contract/start_tasks", queue)}
+            if len(started) < len(messages):
+                transaction.fetch_all("contract/archive_unknown_messages", queue)
+            held = transaction.fetch_all("contract/hold_tasks", queue | {"message_ids": list(started)})
+        return [
+            ClaimedTask(**row, worker_id=worker_id, input=_input(row["kind"], started[row["msg_id"]])) for row in held
+        ]
+
+    def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
+        """As in Tasks."""
+        with self._judged(tasks) as judged:
+            return judged.settle("contract/complete_tasks", [True] * len(tasks), outputs=outputs)
+
+    def fail(self, tasks: Sequence[ClaimedTask], attempts: Sequence[FailedAttempt]) -> list[str]:
+        """As in Tasks."""
+        is_last = [
+            attempt.retry_delay == NO_RETRY or task.attempt >= task.max_attempts
+            for task, attempt in zip(tasks, attempts, strict=True)
+        ]
+        is_recorded = [
+            last and (task.flow_slug, task.step_slug) in self._recording_steps
+            for task, last in zip(tasks, is_last, strict=True)
+        ]
+        envelopes = [error_envelope(task, attempt) for task, attempt in zip(tasks, attempts, strict=True)]
+        with self._judged(tasks) as judged:
+            judged.spend_attempts(is_last)
+            judged.settle("contract/complete_tasks", is_recorded, outputs=envelopes)
+            verdicts = judged.settle(
+                "contract/fail_tasks",
+                [not recorded for recorded in is_recorded],
+                error_messages=[attempt.error for attempt in attempts],
+                delays=[None if attempt.retry_delay == NO_RETRY else attempt.retry_delay for attempt in attempts],
+            )
+        return [
+            "recorded" if recorded and verdict == "completed" else verdict
+            for recorded, verdict in zip(is_recorded, verdicts, strict=True)
+        ]
+
+    def release(self, tasks: Sequence[ClaimedTask]) -> list[str]:
+        """As in Tasks."""
+        with self._judged(tasks) as judged:
+            return judged.release()
+
+    @contextmanager
+    def _judged(self, tasks: Sequence[ClaimedTask]) -> Iterator[_JudgedBatch]:
+        with self._database.transaction() as transaction:
+            yield _JudgedBatch(transaction, tasks)
+
+
+class _JudgedBatch:
+    """A batch whose runs are locked, so that nothing changes any more what a verdict on each of its tasks meets."""
+
+    def __init__(self, transaction: Transaction, tasks: Sequence[ClaimedTask]) -> None:
+        self._transaction = transaction
+        self._holdings = holdings(tasks)
+        self._max_attempts = [task.max_attempts for task in tasks]
+        transaction.fetch_all("contract/lock_runs", self._holdings)
+        self._verdicts = [row["judgement"] for row in transaction.fetch_all("contract/judge_tasks", self._holdings)]
+
+    def spend_attempts(self, which: Sequence[bool]) -> None:
+        """Leave those that are ready no further attempt."""
+        ready = self._those(which, among=("ready",))
+        self._transaction.fetch_all("contract/spend_attempts", self._chosen(ready, max_attempts=self._max_attempts))
+
+    def settle(self, query: str, which: Sequence[bool], **values: Sequence[Any]) -> list[str]:
+        """Call the contract's function for those that are ready, or over, whose messages it archives; all verdicts."""
+        settled = self._those(which, among=("ready", "over"))
+        rows = self._transaction.fetch_all(query, self._chosen(settled, **values))
+        for position, row in zip(compress(itertools.count(), settled), rows, strict=True):
+            if self._verdicts[position] == "ready":
+                self._verdicts[position] = _VERDICTS[row["status"]]
+        return self._verdicts
+
+    def release(self) -> list[str]:
+        """Release those that are ready; all verdicts."""
+        ready = self._those([True] * len(self._verdicts), among=("ready",))
+        self._transaction.fetch_all("contract/release_tasks", self._chosen(ready))
+        return ["released" if verdict == "ready" else verdict for verdict in self._verdicts]
+
+    def _those(self, which: Sequence[bool], among: Collection[str]) -> list[bool]:
+        return [chosen and verdict in among for chosen, verdict in zip(which, self._verdicts, strict=True)]
+
+    def _chosen(self, which: Sequence[bool], **values: Sequence[Any]) -> dict[str, list[Any]]:
+        return {name: list(compress(array, which)) for name, array in {**self._holdings, **values}.items()}
+
+
+def _input(kind: str, started: Mapping[str, Any]) -> str:
+    return str(started["flow_input"] if kind == "root" else started["input"])
+
+
+def error_envelope(task: ClaimedTask, attempt: FailedAttempt) -> str:
+    """What a task completes with whose step records failures, as JSON text; ``fail_tasks`` makes the same."""
+    error = {"message": attempt.error, "kind": attempt.kind, "attempts": task.attempt}
+    return codec.encode({"$error": error})

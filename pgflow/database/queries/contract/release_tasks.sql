@@ -1,0 +1,13 @@
+-- The contract has no function for it.
+WITH released AS (
+  UPDATE pgflow.step_tasks AS t
+  SET status = 'queued', started_at = NULL, attempts_count = t.attempts_count - 1, last_worker_id = NULL
+  FROM unnest(
+    %(run_ids)s::uuid[], %(step_slugs)s::text[], %(task_indexes)s::int[]
+  ) AS b (run_id, step_slug, task_index)
+  WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+  RETURNING t.flow_slug, t.message_id
+)
+SELECT count(*)
+FROM released
+CROSS JOIN LATERAL pgmq.set_vt(released.flow_slug, released.message_id, 0)

@@ -1,0 +1,1 @@
+SELECT pgflow.stop_awaiting_tasks(%(worker_ids)s::uuid[])
