@@ -49,8 +49,6 @@ class Client:
         Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow
         or an input that the flow does not take.
         """
-        if key is None:
-            return runs.start_flow(self._database, flow_slug, codec.encode(input))
         (run_id,) = self.start_many(flow_slug, [input], keys=[key])
         return run_id
 

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import UUID, uuid4, uuid5
 
 import psycopg
 
 from pgflow.database import Database
 from pgflow.errors import RunNotFoundError, RunNotStartedError, SchemaMissingError
 
+_KEYS = UUID("f39c6dd3-0a8d-4b6f-9d0b-0d2a4b0a7c11")
+"""The namespace of run ids that are made from keys."""
 _NO_SCHEMA = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable)
 
 
@@ -49,27 +52,37 @@ class Failure:
     error_message: str
 
 
-def start_flow(database: Database, flow_slug: str, input_json: str) -> str:
-    """Start a run; its id.
+def start_flows(
+    database: Database, flow_slug: str, inputs_json: Sequence[str], keys: Sequence[str | None] | None = None
+) -> list[str]:
+    """Start a run for each input, all or none; their ids. A key that was there before, or twice in the batch, gives the
+    run that is there.
+
+    One statement on our SQL core. On one that has the contract's functions alone, a key is a run's id made from it.
 
     Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an
     input, and SchemaMissingError.
     """
-    with _start_errors(flow_slug):
-        row = database.fetch_one("start_flow", {"flow_slug": flow_slug, "input": input_json})
-    assert row is not None
-    return str(row["run_id"])
-
-
-def start_flows(
-    database: Database, flow_slug: str, inputs_json: Sequence[str], keys: Sequence[str | None] | None
-) -> list[str]:
-    """Start a run for each input, all or none, in one statement; their ids. A key that was there before, or twice
-    in the batch, gives the run that is there. Raises as ``start_flow``."""
     values = {"flow_slug": flow_slug, "inputs": list(inputs_json), "keys": list(keys) if keys is not None else None}
     with _start_errors(flow_slug):
-        rows = database.fetch_all("start_flows", values)
+        try:
+            rows = database.fetch_all("start_flows", values)
+        except psycopg.errors.UndefinedFunction:
+            return _start_by_contract(database, flow_slug, inputs_json, keys or [None] * len(inputs_json))
     return [row["run_id"] for row in rows]
+
+
+def _start_by_contract(
+    database: Database, flow_slug: str, inputs_json: Sequence[str], keys: Sequence[str | None]
+) -> list[str]:
+    run_ids = [str(uuid4() if key is None else uuid5(_KEYS, f"{flow_slug}:{key}")) for key in keys]
+    inputs = dict(zip(reversed(run_ids), reversed(inputs_json), strict=True))  # a key's first input counts
+    values = {"flow_slug": flow_slug, "run_ids": list(inputs), "inputs": list(inputs.values())}
+    try:
+        database.fetch_all("contract/start_flows", values)
+    except psycopg.errors.UniqueViolation:  # somebody else has just started one of them: now it is there
+        database.fetch_all("contract/start_flows", values)
+    return run_ids
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def progress(client: Client, run_id: UUID) -> dict[str, StepProgress]:
 
 def test_compiling_defines_then_verifies_then_refuses_what_differs(database: Database) -> None:
     assert astuple(compile_flow(database, "f", shape("a"))) == ("compiled", (), ())
-    assert astuple(compile_flow(database, "f", shape("a"))) == ("verified", ())
+    assert astuple(compile_flow(database, "f", shape("a"))) == ("verified", (), ())
     compilation = compile_flow(database, "f", shape("b"))
     assert compilation.status == "mismatch"
     assert compilation.differences == ("Step at index 0: slug differs 'b' vs 'a'",)

@@ -5,33 +5,17 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from tests.support.sql import Claimed, Core
+from tests.support.sql import Claimed, Core, while_waiting_for
 from tests.support.waiting import wait_until
 
 HAMMER_CONNECTIONS = 8
 HAMMER_RUNS = 10
 HAMMER_ELEMENTS = 30
-
-
-def while_waiting_for(core: Core, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-    """Run ``first`` in an open transaction of ``core``, start ``second``, which must wait for its locks, then
-    commit; the results of both."""
-    with ThreadPoolExecutor(1) as thread:
-        with core.connection.transaction():
-            result = first()
-            waiting: Future[Any] = thread.submit(second)
-            wait_until(
-                lambda: core.value("SELECT count(*) FROM pg_locks WHERE NOT granted"),
-                "the other waits for a lock",
-            )
-        return result, waiting.result(20)
 
 
 def test_a_verdict_that_waited_is_not_earlier_than_what_it_judges(core: Core, other: Core) -> None:

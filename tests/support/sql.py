@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +12,8 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
+
+from tests.support.waiting import wait_until
 
 Row = dict[str, Any]
 
@@ -164,3 +167,17 @@ class Core:
 
 def _keys(tasks: Sequence[Claimed]) -> tuple[list[UUID], list[str], list[int]]:
     return [t.run_id for t in tasks], [t.step_slug for t in tasks], [t.task_index for t in tasks]
+
+
+def while_waiting_for(core: Core, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    """Run ``first`` in an open transaction of ``core``, start ``second``, which must wait for its locks, then
+    commit; the results of both."""
+    with ThreadPoolExecutor(1) as thread:
+        with core.connection.transaction():
+            result = first()
+            waiting: Future[Any] = thread.submit(second)
+            wait_until(
+                lambda: core.value("SELECT count(*) FROM pg_locks WHERE NOT granted"),
+                "the other waits for a lock",
+            )
+        return result, waiting.result(20)

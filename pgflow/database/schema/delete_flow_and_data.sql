@@ -6,6 +6,8 @@ SET search_path TO ''
 AS $$
 BEGIN
   PERFORM FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug ORDER BY r.run_id FOR UPDATE;
+  DELETE FROM pgflow.task_attempts AS a
+  WHERE a.run_id IN (SELECT r.run_id FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug);
   DELETE FROM pgflow.step_tasks AS t WHERE t.flow_slug = p_flow_slug;
   DELETE FROM pgflow.step_states AS s WHERE s.flow_slug = p_flow_slug;
   DELETE FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug;

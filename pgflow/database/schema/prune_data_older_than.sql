@@ -30,6 +30,7 @@ BEGIN
     GROUP BY t.flow_slug
     ORDER BY t.flow_slug
   ) AS m;
+  DELETE FROM pgflow.task_attempts AS a WHERE a.run_id = ANY(old_runs);
   DELETE FROM pgflow.step_tasks AS t WHERE t.run_id = ANY(old_runs);
   DELETE FROM pgflow.step_states AS s WHERE s.run_id = ANY(old_runs);
   DELETE FROM pgflow.runs AS r WHERE r.run_id = ANY(old_runs);
