@@ -90,6 +90,22 @@ class Client:
             interval = min(interval * 1.5, LONGEST_POLL_SECONDS)
         return self.get(run_id)
 
+    def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
+        """End a run that goes on: it fails, nothing more of it is started, and results still to come are dropped.
+
+        Reason and name (the database's role unless given) are kept in the table ``run_interventions``. Raises
+        RunNotFoundError, and RunNotChangedError for a run that has ended.
+        """
+        runs.cancel_run(self._database, run_id, reason, requested_by)
+
+    def retry(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
+        """Let a failed run go on: its failed steps, and every task that the failure left undone, with attempts from
+        zero; what has completed is kept. Of a run that goes on, queue the tasks again that have stalled for good.
+
+        Raises RunNotFoundError, and RunNotChangedError where there is nothing to be retried.
+        """
+        runs.retry_run(self._database, run_id, reason, requested_by)
+
     def progress(self, run_id: str) -> list[StepProgress]:
         """How far each step of the run is, in the order of their definition."""
         return runs.run_progress(self._database, run_id)

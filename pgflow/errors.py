@@ -151,6 +151,10 @@ class RunNotFoundError(UsageError):
     """There is no run {run_id} in the database {target}"""
 
 
+class RunNotChangedError(UsageError):
+    """Run {run_id} is left as it is: {reason}"""
+
+
 class RunTimedOutError(PgflowError):
     """Run {run_id} has not ended within {seconds} s; it goes on"""
 

@@ -15,7 +15,8 @@ _COMMANDS = {
     "worker": ("pgflow.cli.worker", "Serve flows until told to stop."),
     "start": ("pgflow.cli.start", "Start a run for workers elsewhere."),
     "compile": ("pgflow.cli.compile", "Define a flow in the database, or print its SQL."),
-    "schema": ("pgflow.cli.schema", "Install, verify or print the SQL core."),
+    "schema": ("pgflow.cli.schema", "Install, verify or print the SQL core, grant its use."),
+    "doctor": ("pgflow.cli.doctor", "Say what the database has and what needs somebody."),
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from pgflow.database import Database
     from pgflow.database.flows import Compilation
@@ -11,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def define(database: Database, flow: Flow, *, allow_data_loss: bool = False) -> Compilation:
-    """Install the SQL core where it is missing, and define the flow or verify it.
+    """Install the SQL core where it is missing, and define the flow or verify it; changed options are told on standard
+    error.
 
     Raises FlowShapeMismatchError, which lists the differences, and DatabaseError.
     """
@@ -21,4 +24,7 @@ def define(database: Database, flow: Flow, *, allow_data_loss: bool = False) -> 
 
     with database.connection() as connection:
         schema.ensure(connection)
-    return require_compiled(database, flow.slug, codec.encode(flow.shape()), allow_data_loss=allow_data_loss)
+    compilation = require_compiled(database, flow.slug, codec.encode(flow.shape()), allow_data_loss=allow_data_loss)
+    for change in compilation.changes:
+        click.echo(f"{flow.slug}: changed in the database, as the code has it: {change}", err=True)
+    return compilation

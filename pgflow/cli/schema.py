@@ -12,7 +12,7 @@ from pgflow.cli.options import database_option
 
 @click.group()
 def schema() -> None:
-    """Install, verify or print the SQL core."""
+    """Install, verify or print the SQL core, grant its use."""
 
 
 @schema.command()
@@ -55,6 +55,33 @@ def verify(database: str | None) -> None:
     if verification.problems:
         sys.exit(RUN_FAILED)
     click.echo(f"version {verification.version}: everything is as it should be")
+
+
+@schema.command()
+@click.option("--worker", "workers", metavar="ROLE", multiple=True, help="May serve flows, and read; repeatable.")
+@click.option("--client", "clients", metavar="ROLE", multiple=True, help="May start runs, and read; repeatable.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the statements instead; no database is needed.")
+@database_option
+def grants(workers: tuple[str, ...], clients: tuple[str, ...], as_sql: bool, database: str | None) -> None:
+    """Grant existing roles what workers or clients need, and no more; for the schema's owner.
+
+    Repeat it after an upgrade.
+    """
+    from pgflow.database import grants
+    from pgflow.database.choice import open_database
+
+    if not workers and not clients:
+        raise click.UsageError("name a role with --worker or --client")
+    if as_sql:
+        for statement in grants.statements(workers=workers, clients=clients):
+            click.echo(statement.as_string(None), nl=False)
+        return
+    with open_database(database) as opened, opened.connection() as connection:
+        grants.grant(connection, workers=workers, clients=clients)
+    for role in workers:
+        click.echo(f"{role} may serve flows")
+    for role in clients:
+        click.echo(f"{role} may start runs")
 
 
 @schema.command()

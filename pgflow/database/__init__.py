@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import TupleRow, dict_row
@@ -39,7 +39,7 @@ class Transaction:
     def fetch_all(self, query: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """The rows of ``queries/<query>.sql``, if it has any."""
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(_text(query), parameters)
+            cursor.execute(named_query(query).encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
 
@@ -124,7 +124,7 @@ class Database:
     def execute(self, query: str, parameters: Parameters | None = None) -> None:
         """Run ``queries/<query>.sql`` for its effect."""
         with self._pooled() as connection:
-            connection.execute(_text(query), parameters)
+            connection.execute(named_query(query).encode(), parameters)
 
     def flow_input(self, run_id: str) -> str | None:
         """The JSON text of the run's input; None if there is no such run."""
@@ -220,5 +220,6 @@ def _check(connection: psycopg.Connection[TupleRow]) -> None:
 
 
 @cache
-def _text(query: str) -> bytes:
-    return resources.files(__name__).joinpath("queries", f"{query}.sql").read_bytes()
+def named_query(query: str) -> LiteralString:
+    """The text of ``queries/<query>.sql``."""
+    return resources.files(__name__).joinpath("queries", f"{query}.sql").read_text(encoding="utf-8")

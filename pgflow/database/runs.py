@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4, uuid5
 import psycopg
 
 from pgflow.database import Database
-from pgflow.errors import RunNotFoundError, RunNotStartedError, SchemaMissingError
+from pgflow.errors import RunNotChangedError, RunNotFoundError, RunNotStartedError, SchemaMissingError
 
 _KEYS = UUID("f39c6dd3-0a8d-4b6f-9d0b-0d2a4b0a7c11")
 """The namespace of run ids that are made from keys."""
@@ -122,15 +122,40 @@ def unfinished_runs(database: Database, flow_slug: str) -> int:
     return int(row["runs"])
 
 
+def cancel_run(database: Database, run_id: str, reason: str | None, requested_by: str | None) -> None:
+    """End a run that goes on.
+
+    Raises RunNotFoundError, RunNotChangedError, and psycopg.errors.UndefinedFunction on a core that has the contract's
+    functions alone.
+    """
+    _intervene(database, "cancel_run", run_id, reason, requested_by)
+
+
+def retry_run(database: Database, run_id: str, reason: str | None, requested_by: str | None) -> None:
+    """Let a failed run, or tasks of it that have stalled for good, go on. Raises as ``cancel_run``."""
+    _intervene(database, "retry_run", run_id, reason, requested_by)
+
+
+def _intervene(database: Database, query: str, run_id: str, reason: str | None, requested_by: str | None) -> None:
+    more = {"reason": reason, "requested_by": requested_by}
+    verdict = _found(database, query, run_id, more)["verdict"]
+    if verdict == "unknown":
+        raise RunNotFoundError(run_id=run_id, target=database.target)
+    if verdict == "over":
+        raise RunNotChangedError(run_id=run_id, reason="it has ended")
+    if verdict == "started":
+        raise RunNotChangedError(run_id=run_id, reason="it goes on, and none of its tasks has stalled for good")
+
+
 def first_failure(database: Database, run_id: str) -> Failure | None:
     """What failed the run, if it failed."""
     row = database.fetch_one("first_failure", {"run_id": run_id})
     return Failure(**row) if row is not None else None
 
 
-def _found(database: Database, query: str, run_id: str) -> dict[str, Any]:
+def _found(database: Database, query: str, run_id: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     try:
-        row = database.fetch_one(query, {"run_id": run_id})
+        row = database.fetch_one(query, {"run_id": run_id, **(more or {})})
     except psycopg.errors.InvalidTextRepresentation:  # no uuid
         row = None
     except _NO_SCHEMA:

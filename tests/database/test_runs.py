@@ -19,6 +19,7 @@ from pgflow.database.flows import compile_flow, require_compiled
 from pgflow.errors import (
     FlowShapeMismatchError,
     OutputNotSerializableError,
+    RunNotChangedError,
     RunNotFoundError,
     RunNotStartedError,
     RunTimedOutError,
@@ -64,6 +65,28 @@ def test_compiling_defines_then_verifies_then_refuses_what_differs(database: Dat
         "Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs",
     ]
     assert compile_flow(database, "f", shape("b"), allow_data_loss=True).status == "recompiled"
+
+
+def test_a_run_is_cancelled_and_retried(core: Core, client: Client) -> None:
+    core.flow("f", "a")
+    run_id = client.start("f", 1)
+    with pytest.raises(RunNotChangedError, match="it goes on, and none of its tasks has stalled for good"):
+        client.retry(run_id)
+    client.cancel(run_id, "enough", requested_by="anna")
+    failure = client.first_failure(run_id)
+    assert failure is not None
+    assert failure.error_message == "Cancelled: enough"
+    with pytest.raises(RunNotChangedError, match="it has ended"):
+        client.cancel(run_id)
+    client.retry(run_id)
+    core.complete(core.claim("f"), [1])
+    with pytest.raises(RunNotChangedError, match="it has ended"):
+        client.retry(run_id)
+    for change in (client.cancel, client.retry):
+        with pytest.raises(RunNotFoundError):
+            change(str(uuid4()))
+        with pytest.raises(RunNotFoundError):
+            change("no id")
 
 
 @pytest.mark.parametrize("value", [0, False, "", None, [], {"a": [1.5, "é"]}])

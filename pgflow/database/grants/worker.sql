@@ -1,0 +1,11 @@
+GRANT INSERT, UPDATE ON pgflow.workers TO {role};
+GRANT EXECUTE ON FUNCTION
+  pgflow.claim_tasks,
+  pgflow.complete_tasks,
+  pgflow.fail_tasks,
+  pgflow.release_tasks,
+  pgflow.requeue_stalled_tasks,
+  pgflow.await_tasks,
+  pgflow.stop_awaiting_tasks,
+  pgflow.mark_worker_stopped
+TO {role};

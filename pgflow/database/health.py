@@ -1,0 +1,105 @@
+"""How a database does: what it has, what waits in it, and what needs somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
+
+from pgflow.database import Database, capabilities, named_query, schema
+from pgflow.database.capabilities import Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A flow's queue: messages, and the seconds since the oldest that is visible became so; None if there is none."""
+
+    flow_slug: str
+    visible: int
+    invisible: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StalledTask:
+    """A task that was handed back so often that it is left alone."""
+
+    flow_slug: str
+    run_id: str
+    step_slug: str
+    task_index: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A database as it is.
+
+    ``schema_problems`` says what of the schema is missing or differs from what this code installs; ``queues`` are those
+    that the role may read; ``differences`` are those of the flows that were asked for, by slug.
+    """
+
+    target: str
+    server_version: str
+    capabilities: Capabilities
+    schema_problems: tuple[str, ...]
+    workers_alive: int
+    workers_silent: int
+    queues: tuple[QueueState, ...]
+    stalled_tasks: tuple[StalledTask, ...]
+    differences: Mapping[str, tuple[str, ...]]
+
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether something is wrong that does not mend itself."""
+        return bool(self.schema_problems or self.stalled_tasks or any(self.differences.values()))
+
+
+def examine(database: Database, shapes: Mapping[str, str]) -> Health:
+    """Look at the database, and compare the flows in ``shapes`` (slug -> shape JSON) with it.
+
+    Raises SchemaMissingError, SchemaTooNewError, UnknownContractError and DatabaseUnreachableError.
+    """
+    with database.connection() as connection:
+        capable = capabilities.look(connection)
+        problems = schema.verify(connection).problems
+        server_version = connection.execute("SHOW server_version").fetchone()
+    assert server_version is not None
+    workers = database.fetch_all("worker_counts")[0]
+    return Health(
+        target=database.target,
+        server_version=server_version[0],
+        capabilities=capable,
+        schema_problems=problems,
+        workers_alive=workers["alive"],
+        workers_silent=workers["silent"],
+        queues=tuple(_queues(database)),
+        stalled_tasks=tuple(StalledTask(**row) for row in database.fetch_all("stalled_tasks")),
+        differences={slug: _differences(database, slug, shape) for slug, shape in shapes.items()},
+    )
+
+
+def _queues(database: Database) -> Iterator[QueueState]:
+    for row in database.fetch_all("flow_slugs"):
+        slug = row["flow_slug"]
+        # pgmq's tables are named in lower case.
+        query = SQL(named_query("queue_state")).format(queue=Identifier("pgmq", f"q_{slug.lower()}"))
+        try:
+            with database.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+                state: dict[str, Any] | None = cursor.execute(query).fetchone()
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable):
+            continue
+        assert state is not None
+        if not state["visible"]:
+            state["oldest"] = None
+        yield QueueState(slug, **state)
+
+
+def _differences(database: Database, slug: str, shape: str) -> tuple[str, ...]:
+    rows = database.fetch_all("flow_differences", {"flow_slug": slug, "shape": shape})
+    return tuple(rows[0]["differences"])

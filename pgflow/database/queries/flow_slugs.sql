@@ -1,0 +1,1 @@
+SELECT flow_slug FROM pgflow.flows ORDER BY flow_slug

@@ -1,0 +1,146 @@
+"""A role that may only work, and one that may only start and look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pgflow import Flow
+from pgflow.client import Client
+from pgflow.database import Database, grants, runs, schema, workers
+from pgflow.database.flows import compile_flow
+from pgflow.database.tasks import BatchTasks, FailedAttempt
+from tests.support.sql import Core
+
+WORKER_ID = str(uuid4())
+
+
+@pytest.fixture
+def roles(core: Core) -> Iterator[Callable[[str], Database]]:
+    """Databases as the roles some_worker and some_client see them."""
+    for role in ("some_worker", "some_client"):
+        core.rows(f"DROP ROLE IF EXISTS {role}")
+        core.rows(f"CREATE ROLE {role} LOGIN")
+    grants.grant(core.connection, workers=["some_worker"], clients=["some_client"])
+    opened: list[Database] = []
+
+    def as_role(role: str) -> Database:
+        opened.append(Database(core.url.replace("postgres@", f"{role}@")))
+        return opened[-1]
+
+    yield as_role
+    for database in opened:
+        database.close()
+    for role in ("some_worker", "some_client"):
+        core.rows(f"DROP OWNED BY {role}")
+        core.rows(f"DROP ROLE {role}")
+
+
+def declare(core: Core) -> str:
+    """A compiled flow of one map with two attempts; its shape."""
+    flow = Flow("f", max_attempts=2)
+    flow.map(slug="m")(len)
+    shape = json.dumps(flow.shape())
+    core.rows("SELECT pgflow.ensure_flow_compiled('f', %s::jsonb)", shape)
+    return shape
+
+
+def test_a_worker_does_everything_that_a_worker_does(core: Core, roles: Callable[[str], Database]) -> None:
+    shape = declare(core)
+    database = roles("some_worker")
+    run_id = core.start("f", [1, 2, 3])
+    with database.connection() as connection:
+        schema.ensure(connection)
+    assert compile_flow(database, "f", shape).status == "verified"
+    workers.register(database, {"f": WORKER_ID}, "test")
+    tasks = BatchTasks(database)
+    first, second, third = sorted(tasks.claim({"f": WORKER_ID}, 9), key=lambda task: task.task_index)
+    assert tasks.complete([first], ["1"]) == ["completed"]
+    assert tasks.fail([second], [FailedAttempt("no")]) == ["retried"]
+    assert tasks.release([third]) == ["released"]
+    assert database.flow_input(str(run_id)) == "[1, 2, 3]"
+    assert workers.await_tasks(database, {"f": WORKER_ID}) is not None
+    workers.stop_awaiting_tasks(database, [WORKER_ID])
+    assert workers.heartbeat(database, [WORKER_ID]) is False
+    assert workers.requeue_stalled_tasks(database) == 0
+    workers.mark_stopped(database, [WORKER_ID])
+    assert runs.run_progress(database, str(run_id))[0].completed == 1
+
+
+def test_a_client_starts_and_looks(core: Core, roles: Callable[[str], Database]) -> None:
+    shape = declare(core)
+    database = roles("some_client")
+    client = Client(database)
+    assert compile_flow(database, "f", shape).status == "verified"
+    run_id = client.start("f", [1], key="k")
+    assert client.start("f", [1], key="k") == run_id
+    assert client.get(run_id).status == "started"
+    assert client.progress(run_id)[0].queued == 1
+
+
+FORBIDDEN_TO_BOTH = (
+    "SELECT pgflow.create_flow('g')",
+    "SELECT pgflow.ensure_flow_compiled('g', '{\"steps\": []}')",
+    "SELECT pgflow.delete_flow_and_data('f')",
+    "SELECT pgflow.prune_data_older_than('1 second')",
+    "SELECT pgflow.cancel_run(gen_random_uuid())",
+    "SELECT pgflow.complete_task(gen_random_uuid(), 'm', 0, '1')",
+    "UPDATE pgflow.runs SET status = 'completed'",
+    "DELETE FROM pgflow.step_tasks",
+    "INSERT INTO pgflow.task_attempts (run_id) VALUES (gen_random_uuid())",
+    "SELECT * FROM pgmq.q_f",
+    "SELECT pgmq.send('f', '{}')",
+)
+FORBIDDEN = {
+    "some_worker": (*FORBIDDEN_TO_BOTH, "SELECT pgflow.start_flows('f', ARRAY['1'::jsonb])"),
+    "some_client": (
+        *FORBIDDEN_TO_BOTH,
+        "SELECT pgflow.claim_tasks(ARRAY['f'], ARRAY[NULL]::uuid[], 1)",
+        "SELECT pgflow.requeue_stalled_tasks()",
+        "UPDATE pgflow.workers SET stopped_at = now()",
+    ),
+}
+
+
+@pytest.mark.parametrize("role", FORBIDDEN)
+def test_neither_may_do_more(core: Core, roles: Callable[[str], Database], role: str) -> None:
+    declare(core)
+    for statement in FORBIDDEN[role]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), roles(role).connection() as connection:
+            connection.execute(statement.encode())
+
+
+def test_options_that_a_role_may_not_change_stay_and_are_told(
+    core: Core, roles: Callable[[str], Database], caplog: pytest.LogCaptureFixture
+) -> None:
+    shape = json.loads(declare(core))
+    shape["options"]["timeout"] = 300
+    compilation = compile_flow(roles("some_worker"), "f", json.dumps(shape))
+    assert (compilation.status, compilation.changes) == ("verified", ())
+    assert "let the owner of the schema run `pgflow compile`" in caplog.text
+
+
+def test_a_role_with_a_name_that_needs_quotes(core: Core) -> None:
+    (*_, statement) = grants.statements(clients=['the "client"'])
+    assert statement.as_string(core.connection).rstrip().endswith('TO "the ""client""";')
+
+
+def test_a_role_that_does_not_exist_is_refused(core: Core) -> None:
+    with pytest.raises(psycopg.errors.UndefinedObject, match='role "nobody_there" does not exist'):
+        grants.grant(core.connection, workers=["nobody_there"])
+
+
+def test_functions_that_run_with_the_owners_rights_are_few(core: Core) -> None:
+    rows: list[dict[str, Any]] = core.rows(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'pgflow'::regnamespace AND prosecdef ORDER BY proname"
+    )
+    assert [row["proname"] for row in rows] == [
+        *("await_tasks", "cancel_run", "claim_tasks", "complete_tasks", "fail_tasks", "get_run_with_states"),
+        *("release_tasks", "requeue_stalled_tasks", "retry_run", "setup_requeue_stalled_tasks_cron"),
+        *("start_flow_with_states", "start_flows", "stop_awaiting_tasks"),
+    ]
