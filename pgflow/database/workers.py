@@ -52,3 +52,10 @@ def requeue_stalled_tasks(database: Database) -> int:
     nothing while another worker does it."""
     row = database.fetch_one("requeue_stalled_tasks", {"lock_key": _REQUEUE_LOCK_KEY})
     return int(row["requeued"]) if row is not None else 0
+
+
+def count_stalled_tasks(database: Database) -> int:
+    """How many tasks were handed back so often that they are left alone, and their runs with them."""
+    row = database.fetch_one("count_stalled_tasks")
+    assert row is not None
+    return int(row["stalled"])

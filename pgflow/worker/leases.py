@@ -21,7 +21,8 @@ class Leases:
     """Renews the heartbeats of all the worker's rows in one statement.
 
     Thread: ``pgflow-leases`` runs ``_loop``, and calls ``on_deprecated`` once if an operator deprecates the worker.
-    A heartbeat that fails is logged; the next one is on time. Tasks of workers that died are handed back on the way.
+    A heartbeat that fails is logged; the next one is on time. Tasks of workers that died are handed back on the way,
+    and those that have stalled for good are told of.
     At its end it marks the rows stopped.
     """
 
@@ -29,6 +30,7 @@ class Leases:
         self._database = database
         self._worker_ids = list(worker_ids)
         self._on_deprecated = on_deprecated
+        self._stalled = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-leases", daemon=True)
 
@@ -45,6 +47,14 @@ class Leases:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def _look_for_stalled_tasks(self) -> None:
+        if requeued := workers.requeue_stalled_tasks(self._database):
+            logger.warning("%d tasks whose workers are silent went back to their queues", requeued)
+        stalled = workers.count_stalled_tasks(self._database)
+        if stalled > self._stalled:
+            logger.warning("%d tasks have stalled for good, and their runs with them; see `pgflow doctor`", stalled)
+        self._stalled = stalled
+
     def _loop(self) -> None:
         deprecated = False
         for beat in itertools.count():
@@ -52,8 +62,8 @@ class Leases:
                 break
             try:
                 now_deprecated = workers.heartbeat(self._database, self._worker_ids)
-                if beat % REQUEUE_HEARTBEATS == 0 and (requeued := workers.requeue_stalled_tasks(self._database)):
-                    logger.warning("%d tasks whose workers are silent went back to their queues", requeued)
+                if beat % REQUEUE_HEARTBEATS == 0:
+                    self._look_for_stalled_tasks()
             except FAILURES as error:
                 logger.warning("heartbeat failed: %s", error)
                 continue

@@ -132,8 +132,8 @@ def test_the_schema_is_upgraded_under_a_running_worker(database_url: str, runs: 
     assert {task["attempts_count"] for task in runs.tasks(run_id)} == {1}
 
 
-def test_tasks_of_a_worker_that_was_killed_are_done_by_another(
-    start_worker: Callable[..., Worker], database_url: str, runs: Runs
+def test_tasks_of_a_worker_that_was_killed_are_done_by_another_and_those_stalled_for_good_are_told(
+    start_worker: Callable[..., Worker], database_url: str, runs: Runs, tmp_path: Path
 ) -> None:
     worker = start_worker(HOSTILE)
     run_id = run_hostile(runs, "hang_blocking_all_signals")
@@ -142,8 +142,17 @@ def test_tasks_of_a_worker_that_was_killed_are_done_by_another(
     runs.query(
         "UPDATE pgflow.step_tasks SET started_at = started_at - interval '1 hour', queued_at = started_at - interval '1 hour'"
     )
-    with Worker(database_url, [HOSTILE], slots=1):
+    stalled = run_hostile(runs, "add_one", {"value": 1})
+    runs.query(
+        "UPDATE pgflow.step_tasks SET status = 'started', requeued_count = 3, started_at = now() - interval '1 hour', "
+        "queued_at = now() - interval '1 hour' WHERE run_id = %s",
+        stalled,
+    )
+    log = tmp_path / "log"
+    with log.open("w") as stderr, Worker(database_url, [HOSTILE], slots=1, stderr=stderr):
         assert runs.finish(run_id)["status"] == "failed"
+        wait_until(lambda: "have stalled for good, and their runs with them" in log.read_text(), "it is told")
+    assert runs.status(stalled) == "started"
     (task,) = runs.tasks(run_id)
     assert (task["requeued_count"], task["error_message"][:15]) == (1, "Task timed out ")
 
