@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-
 import psycopg
 import pytest
 
-from tests.support.sql import Claimed, Core, while_waiting_for
-from tests.support.waiting import wait_until
-
-HAMMER_CONNECTIONS = 8
-HAMMER_RUNS = 10
-HAMMER_ELEMENTS = 30
+from tests.support.sql import Core, while_waiting_for
 
 
 def test_a_verdict_that_waited_is_not_earlier_than_what_it_judges(core: Core, other: Core) -> None:
@@ -182,82 +172,3 @@ def test_flows_that_differ_in_case_cannot_be_created_at_once(core: Core, other: 
     create = "SELECT pgflow.create_flow(%s)"
     with pytest.raises(psycopg.errors.RaiseException, match="differs only in case"):
         while_waiting_for(core, lambda: core.rows(create, "Same"), lambda: other.rows(create, "same"))
-
-
-class Hammer:
-    """Claims and settles at random, in batches over many runs, on a connection of its own."""
-
-    def __init__(self, url: str, seed: int) -> None:
-        self.core = Core(url)
-        self.chance = random.Random(seed)
-        self.verdicts: Counter[str] = Counter()
-
-    def work(self, stop: threading.Event) -> Counter[str]:
-        with self.core.connection:
-            while not stop.is_set():
-                tasks = self.core.claim("f", 17)
-                self.chance.shuffle(tasks)
-                for position in range(0, len(tasks), 5):
-                    self.verdicts.update(self.settle(tasks[position : position + 5]))
-                self.lose_some()
-        return self.verdicts
-
-    def settle(self, batch: list[Claimed]) -> list[str]:
-        kind = self.chance.random()
-        if kind < 0.7:
-            return self.core.complete(batch, [t.task_index for t in batch])
-        if kind < 0.9:
-            return self.core.fail(batch, ["once more"] * len(batch))
-        return self.core.release(batch)
-
-    def lose_some(self) -> None:
-        """Others' tasks look stalled, and are requeued while they are worked on."""
-        if self.chance.random() < 0.1:
-            self.core.rows(
-                """
-                UPDATE pgflow.step_tasks
-                SET started_at = now() - interval '2 h', queued_at = now() - interval '2 h'
-                WHERE (run_id, step_slug, task_index) IN (
-                  SELECT run_id, step_slug, task_index FROM pgflow.step_tasks
-                  WHERE status = 'started' AND requeued_count < 3 LIMIT 3 FOR UPDATE SKIP LOCKED
-                )
-                """
-            )
-            self.core.rows("SELECT pgflow.requeue_stalled_tasks()")
-
-
-def test_overlapping_batches_from_many_connections_neither_deadlock_nor_miscount(core: Core) -> None:
-    core.flow("f", "m*", "n* <- m", "o <- m n", max_attempts=50)
-    core.step("f", "fragile <- n", max_attempts=1, when_exhausted="skip")
-    core.step("f", "behind <- fragile", required_input_pattern={"fragile": 0})
-    runs = [core.start("f", list(range(HAMMER_ELEMENTS))) for _ in range(HAMMER_RUNS)]
-    stop = threading.Event()
-    with ThreadPoolExecutor(HAMMER_CONNECTIONS) as threads:
-        hammers = [threads.submit(Hammer(core.url, seed).work, stop) for seed in range(HAMMER_CONNECTIONS)]
-        try:
-            wait_until(
-                lambda: (
-                    any(hammer.done() for hammer in hammers)
-                    or core.value("SELECT bool_and(status <> 'started') FROM pgflow.runs")
-                ),
-                "all runs end",
-                timeout=60,
-            )
-        finally:
-            stop.set()
-        verdicts = sum((hammer.result() for hammer in hammers), Counter())
-    skipped = 0
-    for run_id in runs:
-        statuses = core.statuses(run_id)
-        skipped += statuses["fragile"] == "skipped"
-        assert statuses["fragile"] == statuses["behind"]
-        assert core.run(run_id)["output"] == {"o": 0} | ({} if statuses["behind"] == "skipped" else {"behind": 0})
-        assert core.state(run_id, "n")["output"] == list(range(HAMMER_ELEMENTS))
-    counts = {
-        row["status"]: row["count"]
-        for row in core.rows("SELECT status, count(*) FROM pgflow.step_tasks GROUP BY status")
-    }
-    assert (verdicts["completed"], verdicts["failed"]) == (counts["completed"], counts.get("failed", 0))
-    assert (counts.get("failed", 0), set(counts)) == (skipped, {"completed", "failed"} & set(counts))
-    assert set(verdicts) <= {"completed", "retried", "released", "failed", "stale", "over"}
-    assert core.queue("f") == []

@@ -51,6 +51,7 @@ BEGIN
     RETURN;
   END IF;
 
+  -- Asked again with the tasks locked: of a run that failed between the two looks the messages are archived.
   WITH started AS (
     UPDATE pgflow.step_tasks AS t
     SET
@@ -67,6 +68,10 @@ BEGIN
       OFFSET 0
     ) AS k
     WHERE t.ctid = k.ctid
+      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = c.run_id) = 'started'
+      AND (
+        SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = c.run_id AND s.step_slug = c.step_slug
+      ) = 'started'
     RETURNING t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id
   )
   SELECT
@@ -81,6 +86,10 @@ BEGIN
   JOIN pgflow.steps AS definition
     ON definition.flow_slug = p_flow_slug AND definition.step_slug = started.step_slug
   JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug;
+
+  IF claimed.run_ids IS NULL THEN
+    RETURN;
+  END IF;
 
   SELECT count(*) INTO visible
   FROM pgflow.set_vt_batch(p_flow_slug, claimed.message_ids, claimed.offsets);

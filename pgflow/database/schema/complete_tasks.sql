@@ -28,7 +28,15 @@ DECLARE
   judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids);
 BEGIN
   judgements := pgflow._complete_ready_tasks(
-    run_ids, step_slugs, task_indexes, outputs, attempts IS NULL, judgements, NULL, NULL, evidence
+    run_ids,
+    step_slugs,
+    task_indexes,
+    outputs,
+    attempts IS NULL AND worker_ids IS NULL AND message_ids IS NULL,
+    judgements,
+    NULL,
+    NULL,
+    evidence
   );
 
   IF 'over' = ANY(judgements) THEN
