@@ -93,8 +93,10 @@ class Client:
     def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
         """End a run that goes on: it fails, nothing more of it is started, and results still to come are dropped.
 
-        Reason and name (the database's role unless given) are kept in the table ``run_interventions``. Raises
-        RunNotFoundError, and RunNotChangedError for a run that has ended.
+        Reason and name (the database's role unless given) are kept in the table ``run_interventions``.
+
+        Raises RunNotFoundError, RunNotChangedError for a run that has ended, and NotInContractError on another
+        implementation's core.
         """
         runs.cancel_run(self._database, run_id, reason, requested_by)
 
@@ -102,7 +104,8 @@ class Client:
         """Let a failed run go on: its failed steps, and every task that the failure left undone, with attempts from
         zero; what has completed is kept. Of a run that goes on, queue the tasks again that have stalled for good.
 
-        Raises RunNotFoundError, and RunNotChangedError where there is nothing to be retried.
+        Raises RunNotFoundError, RunNotChangedError where there is nothing to be retried or a condition fails the run
+        again at once, and NotInContractError on another implementation's core.
         """
         runs.retry_run(self._database, run_id, reason, requested_by)
 

@@ -135,6 +135,11 @@ class UnknownContractError(SchemaError):
 {reason}. Upgrade pgflow-py, or use another database"""
 
 
+class NotInContractError(SchemaError):
+    """The database's pgflow schema is another implementation's, which has nothing for {what}: use its own means, or a \
+database with the SQL core of this pgflow"""
+
+
 class FlowShapeMismatchError(UsageError):
     """Flow {flow_slug} in the database differs from the code:\n{differences}\n\
 Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""

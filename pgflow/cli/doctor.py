@@ -86,6 +86,6 @@ def _stalled(health: Health) -> Iterator[str]:
     for task in health.stalled_tasks:
         name = f"{task.flow_slug}/{task.step_slug}[{task.task_index}]"
         yield f"{name} of run {task.run_id}, since {task.since:%Y-%m-%d %H:%M}"
-    if health.stalled_tasks:
+    if health.stalled_tasks and health.capabilities.is_ours:
         yield "these were handed back three times and are left alone; queue them again with"
         yield f"  SELECT pgflow.retry_run('{health.stalled_tasks[0].run_id}')    or end the run with pgflow.cancel_run"

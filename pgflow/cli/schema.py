@@ -70,8 +70,8 @@ def grants(workers: tuple[str, ...], clients: tuple[str, ...], as_sql: bool, dat
     from pgflow.database import grants
     from pgflow.database.choice import open_database
 
-    if not workers and not clients:
-        raise click.UsageError("name a role with --worker or --client")
+    if not all((*workers, *clients)) or not (workers or clients):
+        raise click.UsageError("name a role with --worker ROLE or --client ROLE")
     if as_sql:
         for statement in grants.statements(workers=workers, clients=clients):
             click.echo(statement.as_string(None), nl=False)

@@ -42,6 +42,8 @@ class Capabilities:
                 "workers poll (no notifications)",
                 "no history of attempts, no cancel and retry of runs",
             ]
+        if self.schema_version != schema.VERSION:
+            return ["those of an older version: `pgflow schema install` upgrades it"]
         return [
             "tasks are claimed and settled in batches",
             "workers wait for notifications",

@@ -40,11 +40,12 @@ class ContractTasks:
 
     def _claim_of(self, flow_slug: str, worker_id: str, quantity: int) -> list[ClaimedTask]:
         queue: dict[str, Any] = {"flow_slug": flow_slug, "worker_id": worker_id}
+        # A transaction of its own: with messages locked, starting tasks could wait for somebody who waits for those.
+        messages = self._database.fetch_all("contract/read_messages", queue | {"quantity": quantity})
+        if not messages:
+            return []
+        queue["message_ids"] = [row["msg_id"] for row in messages]
         with self._database.transaction() as transaction:
-            messages = transaction.fetch_all("contract/read_messages", queue | {"quantity": quantity})
-            if not messages:
-                return []
-            queue["message_ids"] = [row["msg_id"] for row in messages]
             started = {row["msg_id"]: row for row in transaction.fetch_all("contract/start_tasks", queue)}
             if len(started) < len(messages):
                 transaction.fetch_all("contract/archive_unknown_messages", queue)
@@ -60,16 +61,13 @@ class ContractTasks:
 
     def fail(self, tasks: Sequence[ClaimedTask], attempts: Sequence[FailedAttempt]) -> list[str]:
         """As in Tasks."""
-        is_last = [
-            attempt.retry_delay == NO_RETRY or task.attempt >= task.max_attempts
-            for task, attempt in zip(tasks, attempts, strict=True)
-        ]
-        is_recorded = [
-            last and (task.flow_slug, task.step_slug) in self._recording_steps
-            for task, last in zip(tasks, is_last, strict=True)
-        ]
         envelopes = [error_envelope(task, attempt) for task, attempt in zip(tasks, attempts, strict=True)]
         with self._judged(tasks) as judged:
+            is_last = judged.which_are_last([attempt.retry_delay == NO_RETRY for attempt in attempts])
+            is_recorded = [
+                last and (task.flow_slug, task.step_slug) in self._recording_steps
+                for task, last in zip(tasks, is_last, strict=True)
+            ]
             judged.spend_attempts(is_last)
             judged.settle("contract/complete_tasks", is_recorded, outputs=envelopes)
             verdicts = judged.settle(
@@ -95,14 +93,25 @@ class ContractTasks:
 
 
 class _JudgedBatch:
-    """A batch whose runs are locked, so that nothing changes any more what a verdict on each of its tasks meets."""
+    """A batch whose runs and tasks are locked, so that what a verdict on each of them meets cannot change any more."""
 
     def __init__(self, transaction: Transaction, tasks: Sequence[ClaimedTask]) -> None:
         self._transaction = transaction
         self._holdings = holdings(tasks)
-        self._max_attempts = [task.max_attempts for task in tasks]
         transaction.fetch_all("contract/lock_runs", self._holdings)
-        self._verdicts = [row["judgement"] for row in transaction.fetch_all("contract/judge_tasks", self._holdings)]
+        transaction.fetch_all("contract/lock_tasks", self._holdings)
+        judged = transaction.fetch_all("contract/judge_tasks", self._holdings)
+        self._verdicts = [row["judgement"] for row in judged]
+        self._max_attempts = [row["max_attempts"] or 0 for row in judged]
+
+    def which_are_last(self, is_final: Sequence[bool]) -> list[bool]:
+        """Which attempts no other shall follow: the final ones, and those that are the last the step has by now."""
+        return [
+            final or attempt >= max_attempts
+            for final, attempt, max_attempts in zip(
+                is_final, self._holdings["attempts"], self._max_attempts, strict=True
+            )
+        ]
 
     def spend_attempts(self, which: Sequence[bool]) -> None:
         """Leave those that are ready no further attempt."""

@@ -43,4 +43,6 @@ def in_words(error: psycopg.Error) -> DatabaseRefusedError:
     reason = in_short(error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         reason += "; connect as the owner of the schemas pgflow and pgmq, or let the owner grant them to this role"
+    if isinstance(error, psycopg.errors.UndefinedObject) and reason.startswith("role "):
+        reason += "; create it with CREATE ROLE"
     return DatabaseRefusedError(reason=reason)

@@ -101,5 +101,10 @@ def _queues(database: Database) -> Iterator[QueueState]:
 
 
 def _differences(database: Database, slug: str, shape: str) -> tuple[str, ...]:
-    rows = database.fetch_all("flow_differences", {"flow_slug": slug, "shape": shape})
-    return tuple(rows[0]["differences"])
+    flow = {"flow_slug": slug, "shape": shape}
+    differences: list[str] = database.fetch_all("flow_differences", flow)[0]["differences"]
+    try:
+        options: list[str] = database.fetch_all("option_differences", flow)[0]["differences"]
+    except psycopg.errors.UndefinedFunction:  # an older version's core, or another implementation's
+        options = []
+    return (*differences, *(f"{option} (with the next start of a worker)" for option in options))

@@ -11,7 +11,13 @@ from uuid import UUID, uuid4, uuid5
 import psycopg
 
 from pgflow.database import Database
-from pgflow.errors import RunNotChangedError, RunNotFoundError, RunNotStartedError, SchemaMissingError
+from pgflow.errors import (
+    NotInContractError,
+    RunNotChangedError,
+    RunNotFoundError,
+    RunNotStartedError,
+    SchemaMissingError,
+)
 
 _KEYS = UUID("f39c6dd3-0a8d-4b6f-9d0b-0d2a4b0a7c11")
 """The namespace of run ids that are made from keys."""
@@ -78,11 +84,12 @@ def _start_by_contract(
     run_ids = [str(uuid4() if key is None else uuid5(_KEYS, f"{flow_slug}:{key}")) for key in keys]
     inputs = dict(zip(reversed(run_ids), reversed(inputs_json), strict=True))  # a key's first input counts
     values = {"flow_slug": flow_slug, "run_ids": list(inputs), "inputs": list(inputs.values())}
-    try:
-        database.fetch_all("contract/start_flows", values)
-    except psycopg.errors.UniqueViolation:  # somebody else has just started one of them: now it is there
-        database.fetch_all("contract/start_flows", values)
-    return run_ids
+    while True:
+        try:
+            database.fetch_all("contract/start_flows", values)
+            return run_ids
+        except psycopg.errors.UniqueViolation:  # somebody else has just started one of them: now it is there
+            continue
 
 
 @contextmanager
@@ -125,8 +132,8 @@ def unfinished_runs(database: Database, flow_slug: str) -> int:
 def cancel_run(database: Database, run_id: str, reason: str | None, requested_by: str | None) -> None:
     """End a run that goes on.
 
-    Raises RunNotFoundError, RunNotChangedError, and psycopg.errors.UndefinedFunction on a core that has the contract's
-    functions alone.
+    Raises RunNotFoundError, RunNotChangedError, and NotInContractError on a core that has the contract's functions
+    alone.
     """
     _intervene(database, "cancel_run", run_id, reason, requested_by)
 
@@ -138,7 +145,12 @@ def retry_run(database: Database, run_id: str, reason: str | None, requested_by:
 
 def _intervene(database: Database, query: str, run_id: str, reason: str | None, requested_by: str | None) -> None:
     more = {"reason": reason, "requested_by": requested_by}
-    verdict = _found(database, query, run_id, more)["verdict"]
+    try:
+        verdict = _found(database, query, run_id, more)["verdict"]
+    except psycopg.errors.UndefinedFunction:
+        raise NotInContractError(what="cancelling and retrying runs") from None
+    if verdict == "failed":
+        raise RunNotChangedError(run_id=run_id, reason="it was retried, and a condition failed it again at once")
     if verdict == "unknown":
         raise RunNotFoundError(run_id=run_id, target=database.target)
     if verdict == "over":

@@ -44,6 +44,7 @@ FUNCTION_FILES = (
     "_create_flow_from_shape",
     "_compare_flow_shapes",
     "ensure_flow_compiled",
+    "_option_differences",
     "update_flow_options",
     # Messages
     "_wake_workers",
@@ -52,8 +53,10 @@ FUNCTION_FILES = (
     "_archive_messages",
     "_delay_messages",
     "_archive_task_message",
+    "_record_cancelled_attempts",
     "_archive_open_messages",
     # Events
+    "_has_realtime",
     "_emits_events",
     "_send_events",
     "_emit_run_events",
@@ -166,7 +169,7 @@ def install(connection: psycopg.Connection[Any]) -> InstallReport:
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
-        if not _schema_exists(connection, "pgflow"):
+        if _is_vacant(connection):
             pgmq = _how_pgmq_comes(connection)
             _run(connection, _script())
             return InstallReport("installed", VERSION, pgmq)
@@ -213,7 +216,7 @@ def installed_version(connection: psycopg.Connection[Any]) -> int | None:
 
     Raises SchemaMissingError where there is none and SchemaTooNewError for one this code does not know.
     """
-    if not _schema_exists(connection, "pgflow"):
+    if _is_vacant(connection):
         raise SchemaMissingError
     if _value(connection, "SELECT to_regclass('pgflow.schema_versions') IS NULL"):
         return None
@@ -252,7 +255,7 @@ def _script() -> str:
     return "\n".join(
         [
             _pgmq_script(),
-            "CREATE SCHEMA pgflow;",
+            "CREATE SCHEMA IF NOT EXISTS pgflow;",
             *(_text(name) for name in BASE_FILES),
             *_migrations(after=1),
             *(_text(name) for name in FUNCTION_FILES),
@@ -361,6 +364,16 @@ def _definition_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
 @cache
 def _text(name: str) -> str:
     return resources.files(__package__).joinpath("schema", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _is_vacant(connection: psycopg.Connection[Any]) -> bool:
+    """Whether there is no schema ``pgflow``, or an empty one, made for us by somebody who may."""
+    return not _value(
+        connection,
+        "SELECT count(*) FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'pgflow' AND ("
+        "EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = n.oid) "
+        "OR EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = n.oid))",
+    )
 
 
 def _schema_exists(connection: psycopg.Connection[Any], name: str) -> bool:

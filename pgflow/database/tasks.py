@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -41,12 +42,13 @@ class FailedAttempt:
     """How an attempt failed.
 
     ``kind`` is the outcome in a word (``failed``, ``timed_out``, ...). ``retry_delay`` is in seconds; None for the
-    step's delay, ``outcome.NO_RETRY`` for no further attempt.
+    step's delay, ``outcome.NO_RETRY`` for no further attempt. ``evidence`` is for the history: JSON values by name.
     """
 
     error: str
     kind: str = "failed"
     retry_delay: int | None = None
+    evidence: Mapping[str, Any] | None = None
 
 
 class Tasks(Protocol):
@@ -92,6 +94,7 @@ class BatchTasks:
             error_messages=[attempt.error for attempt in attempts],
             outcomes=[attempt.kind for attempt in attempts],
             retry_delays=[attempt.retry_delay for attempt in attempts],
+            evidence=[None if attempt.evidence is None else json.dumps(attempt.evidence) for attempt in attempts],
         )
 
     def release(self, tasks: Sequence[ClaimedTask]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pgflow.database.failures import FAILURES, in_short, is_data_error
 from pgflow.database.tasks import ClaimedTask, FailedAttempt, Tasks
-from pgflow.outcome import Completed, Failed, Outcome, Released
+from pgflow.outcome import Cancelled, Completed, Crashed, Failed, Outcome, OutOfMemory, Released, TimedOut
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.wakeup import Wakeup
 
@@ -211,8 +211,14 @@ def _failed_attempt(item: Item) -> FailedAttempt:
             return FailedAttempt(error, retry_delay=retry_delay)
         case Completed() | Released():
             raise AssertionError(item.outcome)
-        case ended:
-            return FailedAttempt(ended.error, ended.kind)
+        case TimedOut(error, timeout):
+            return FailedAttempt(error, item.outcome.kind, evidence={"timeout": timeout})
+        case Crashed(error, exit_code):
+            return FailedAttempt(error, item.outcome.kind, evidence={"exit_code": exit_code})
+        case OutOfMemory(error, limit, peak):
+            return FailedAttempt(error, item.outcome.kind, evidence={"limit": limit, "peak": peak})
+        case Cancelled(error):
+            return FailedAttempt(error, item.outcome.kind)
 
 
 def _release(tasks: Tasks, items: Sequence[Item]) -> list[str]:

@@ -46,11 +46,6 @@ class Listener:
         """Stop listening; the thread ends within ``LOOK_SECONDS``."""
         self._stopping.set()
 
-    def wait_until_stopped(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for the thread's end; whether it has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
     @property
     def is_hearing(self) -> bool:
         """Whether notifications arrive."""

@@ -13,6 +13,8 @@ tasks queued shortly before are found late (p99 of the start 116 ms with 0.25)."
 LONGEST_SECONDS = 0.25
 IDLE_SECONDS = 5.0
 """Who is notified of new tasks still looks this often: a notification may be lost."""
+ARMED_SECONDS = 60.0
+"""After this long the bell is armed anew: somebody may have disarmed it behind our back."""
 
 
 class Bell(Protocol):
@@ -80,9 +82,9 @@ class Wakeup:
     def _arm(self) -> bool:
         if self._bell is None or not self._bell.is_hearing:
             return False
+        self._is_armed = True  # or half armed, if it says that it could not be
         due_in = self._bell.arm()
         if due_in is None:
             return False
-        self._is_armed = True
-        self._next_look = time.monotonic() + due_in
+        self._next_look = time.monotonic() + min(due_in, ARMED_SECONDS)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
@@ -14,10 +15,10 @@ from pgflow.client import Client
 from pgflow.database import Database, capabilities, schema, workers
 from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.tasks import BatchTasks, ClaimedTask, FailedAttempt, Tasks
-from pgflow.errors import UnknownContractError
+from pgflow.errors import NotInContractError, UnknownContractError
 from pgflow.outcome import NO_RETRY
 from tests.support import contract_core
-from tests.support.sql import Core
+from tests.support.sql import Core, while_waiting_for
 
 WORKER = str(uuid4())
 
@@ -143,6 +144,58 @@ def test_who_holds_the_task_otherwise_changes_nothing(core: Core, tasks: Tasks, 
     assert tasks.fail([late], [FailedAttempt("no")]) == ["stale"]
     assert tasks.release([late]) == ["stale"]
     assert core.tasks(run_id) == before
+
+
+def test_a_second_verdict_in_one_batch_is_stale(core: Core, tasks: Tasks) -> None:
+    core.flow("f", "m*", max_attempts=2)
+    core.start("f", [1, 2])
+    first, second = claim(tasks)
+    assert tasks.complete([first, first], ["1", "1"]) == ["completed", "stale"]
+    assert tasks.fail([second, second], [FailedAttempt("no")] * 2) == ["retried", "stale"]
+
+
+def test_a_final_failure_is_final_although_more_attempts_were_given_meanwhile(core: Core, tasks: Tasks) -> None:
+    core.flow("f", "a", max_attempts=3)
+    core.start("f", 1)
+    (task,) = claim(tasks)
+    core.rows("UPDATE pgflow.flows SET opt_max_attempts = 10")
+    assert tasks.fail([task], [FailedAttempt("hopeless", retry_delay=NO_RETRY)]) == ["failed"]
+
+
+@pytest.mark.parametrize("settle", ["complete", "release"])
+def test_a_verdict_that_waits_for_a_requeue_is_stale(core: Core, tasks: Tasks, settle: str) -> None:
+    core.flow("f", "a", max_attempts=3)
+    core.start("f", 1)
+    (task,) = claim(tasks)
+    core.rows(
+        "UPDATE pgflow.step_tasks SET queued_at = now() - interval '1 day', started_at = now() - interval '1 day'"
+    )
+    verdict = while_waiting_for(
+        core,
+        lambda: core.rows("SELECT pgflow.requeue_stalled_tasks()"),
+        lambda: tasks.complete([task], ["1"]) if settle == "complete" else tasks.release([task]),
+    )[1]
+    assert verdict == ["stale"]
+
+
+def test_keys_that_are_raced_for_start_one_run_each(core: Core, database: Database) -> None:
+    core.flow("f", "a")
+    client = Client(database)
+    keys = [str(number) for number in range(20)]
+    with ThreadPoolExecutor(4) as threads:
+        batches = [threads.submit(client.start_many, "f", keys, keys=keys) for _ in range(2)]
+        singles = [threads.submit(client.start, "f", key, key=key) for key in reversed(keys)]
+        run_ids = [batch.result(30) for batch in batches]
+        assert run_ids[0] == run_ids[1] == [single.result(30) for single in reversed(singles)]
+    assert core.value("SELECT count(*) FROM pgflow.runs") == 20
+
+
+def test_runs_are_not_cancelled_or_retried(core: Core, database: Database) -> None:
+    core.flow("f", "a")
+    run_id = core.start("f", 1)
+    for change in (Client(database).cancel, Client(database).retry):
+        with pytest.raises(NotInContractError, match="another implementation's, which has nothing for cancelling"):
+            change(str(run_id))
 
 
 def test_verdicts_on_what_has_ended_or_never_was(core: Core, tasks: Tasks) -> None:

@@ -144,3 +144,64 @@ def test_functions_that_run_with_the_owners_rights_are_few(core: Core) -> None:
         *("release_tasks", "requeue_stalled_tasks", "retry_run", "setup_requeue_stalled_tasks_cron"),
         *("start_flow_with_states", "start_flows", "stop_awaiting_tasks"),
     ]
+
+
+ATTACK = """
+CREATE FUNCTION pg_temp.evil(pg_catalog.{type}) RETURNS pg_catalog.bool LANGUAGE plpgsql AS
+  $$BEGIN IF current_user <> session_user THEN RAISE EXCEPTION 'run as %', current_user; END IF; RETURN true; END$$;
+CREATE DOMAIN pg_temp.{type} AS pg_catalog.{type} CHECK (pg_temp.evil(VALUE));
+"""
+
+
+@pytest.mark.parametrize("type", ["text", "uuid", "jsonb", "int4", "record"])
+@pytest.mark.parametrize("role", FORBIDDEN)
+def test_types_of_the_callers_are_not_taken_for_postgresqls(
+    core: Core, roles: Callable[[str], Database], role: str, type: str
+) -> None:
+    """With an empty search_path the caller's temporary schema comes first for types: its checks ran as the owner."""
+    declare(core)
+    run_id = core.start("f", [1, 2, 3])
+    database = roles(role)
+    statements = {
+        "some_client": [
+            "SELECT pgflow.start_flows('f', ARRAY['[1]'::jsonb])",
+            "SELECT pgflow.start_flow_with_states('f', '[1]')",
+        ],
+        "some_worker": ["SELECT pgflow.claim_tasks(ARRAY['f'], ARRAY[NULL]::pg_catalog.uuid[], 1)"]
+        + [
+            f"SELECT pgflow.{function}(ARRAY['{run_id}']::pg_catalog.uuid[], ARRAY['m'], ARRAY[0], {value}ARRAY[1])"
+            for function, value in (
+                *(("complete_tasks", "ARRAY['1'::pg_catalog.jsonb], "), ("fail_tasks", "ARRAY['no'], ")),
+                ("release_tasks", ""),
+            )
+        ],
+    }[role]
+    with database.own_connection() as connection:
+        if type != "record":
+            connection.execute(ATTACK.format(type=type).encode())
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@pytest.fixture
+def realtime(core: Core) -> Iterator[None]:
+    """A realtime.send that says as whom it is called."""
+    core.rows("CREATE SCHEMA realtime")
+    core.rows(
+        "CREATE FUNCTION realtime.send(jsonb, text, text, boolean) RETURNS void LANGUAGE plpgsql "
+        "AS 'BEGIN RAISE EXCEPTION ''sent as %'', current_user; END'".replace("%", "%%")
+    )
+    yield
+    core.rows("DROP SCHEMA realtime CASCADE")
+
+
+@pytest.mark.usefixtures("realtime")
+def test_events_go_through_realtime_only_where_its_owner_may_act_for_ours(
+    core: Core, roles: Callable[[str], Database]
+) -> None:
+    declare(core)
+    with pytest.raises(psycopg.errors.RaiseException, match="sent as postgres"):
+        core.start("f", [1])
+    core.rows("ALTER FUNCTION realtime.send OWNER TO some_client")
+    Client(roles("some_client")).start("f", [1])
+    core.rows("ALTER FUNCTION realtime.send OWNER TO postgres")

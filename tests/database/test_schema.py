@@ -29,6 +29,7 @@ OURS = {
     "_archive_open_messages", "_complete_ready_tasks", "_fail_exhausted_tasks", "_judge_outputs", "_lock_run",
     "_record_failed_tasks", "_record_failures_of_shape", "_requeue_open_tasks", "_wake_workers", "await_tasks", "cancel_run",
     "record_failures", "retry_run", "stop_awaiting_tasks", "update_flow_options",
+    "_has_realtime", "_option_differences", "_record_cancelled_attempts",
 }  # fmt: skip
 """The functions that the contract does not know, or not as part of the core."""
 OUR_TABLES = {"schema_versions", "run_keys", "task_attempts", "recording_steps", "run_interventions", "waiting_workers"}
@@ -83,10 +84,19 @@ def test_a_newer_schema_is_refused(database_url: str) -> None:
 def test_another_implementations_schema_is_left_alone(empty_database_url: str) -> None:
     with connect(empty_database_url) as connection:
         connection.execute("CREATE SCHEMA pgflow")
+        connection.execute("CREATE TABLE pgflow.something ()")
         assert schema.install(connection).outcome == "foreign"
         assert schema.verify(connection).version is None
         row = connection.execute("SELECT to_regclass('pgflow.flows'), to_regnamespace('pgmq')").fetchone()
         assert row == (None, None)
+
+
+def test_a_schema_that_somebody_made_for_us_is_used(empty_database_url: str) -> None:
+    with connect(empty_database_url) as connection:
+        connection.execute("CREATE SCHEMA pgflow")
+        with pytest.raises(SchemaMissingError):
+            schema.verify(connection)
+        assert schema.install(connection).outcome == "installed"
 
 
 def test_verify_names_what_is_missing_or_changed(database_url: str) -> None:
@@ -111,10 +121,10 @@ def test_verify_names_what_is_missing_or_changed(database_url: str) -> None:
                 "column pgflow.runs.remaining_steps differs: integer NOT NULL 1 instead of integer NOT NULL 0",
                 "constraint pgflow.runs.completed_at_or_failed_at is missing",
                 "declaration of function pgflow.is_local differs: () RETURNS boolean, volatility v, security invoker "
-                'instead of () RETURNS boolean, volatility s, security invoker; search_path=""',
+                "instead of () RETURNS boolean, volatility s, security invoker; search_path=pg_catalog, pg_temp",
                 "declaration of function pgflow.requeue_stalled_tasks differs: () RETURNS integer, volatility v, "
-                'security invoker; search_path="" instead of () RETURNS integer, volatility v, '
-                'security definer; search_path=""',
+                "security invoker; search_path=pg_catalog, pg_temp instead of () RETURNS integer, volatility v, "
+                "security definer; search_path=pg_catalog, pg_temp",
                 "index pgflow.idx_runs_status is missing",
                 "pgmq is missing",
             ),
@@ -247,7 +257,7 @@ def test_every_function_pins_its_search_path(core: Core) -> None:
     loose = core.rows(
         """
         SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'pgflow' AND NOT coalesce(p.proconfig @> ARRAY['search_path=""'], false)
+        WHERE n.nspname = 'pgflow' AND NOT coalesce(p.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)
         """
     )
     assert [row["proname"] for row in loose] == ["set_vt_batch"]  # the contract's exception

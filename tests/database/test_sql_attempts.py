@@ -54,7 +54,7 @@ def test_a_failure_is_kept_with_its_outcome_and_evidence(core: Core) -> None:
         "outcomes => ARRAY['timed_out'], evidence => ARRAY['{\"cpu\": 1}'::jsonb])",
         first.run_id,
     )
-    row = core.row("SELECT outcome, error_message, evidence FROM pgflow.task_attempts")
+    row = core.row("SELECT outcome, error_message, evidence FROM pgflow.task_attempts WHERE task_index = 0")
     assert row == {"outcome": "timed_out", "error_message": "late", "evidence": {"cpu": 1}}
 
 
@@ -85,6 +85,46 @@ def test_a_type_violation_is_a_failed_attempt(core: Core) -> None:
     core.start("f", 1)
     core.complete(core.claim("f"), [{"no": "array"}])
     assert history(core) == [("a", 0, 1, "failed")]
+    assert core.queue("f") == []
+
+
+@pytest.mark.parametrize("end", ["cancel", "fail", "skip"])
+def test_attempts_that_their_run_or_step_ended_are_cancelled_and_stay_so(core: Core, end: str) -> None:
+    core.flow("f", "other")
+    core.step("f", "m*", when_exhausted="skip" if end == "skip" else "fail")
+    run_id = core.start("f", [1, 2, 3])
+    first, second, _third, other = core.claim("f")
+    if end == "cancel":
+        core.rows("SELECT pgflow.cancel_run(%s)", run_id)
+        core.fail([first], ["late"])
+    else:
+        core.fail([first], ["no"])
+    core.complete([second], [1])
+    core.complete([other], [1])
+    outcomes = {task[:2]: task[3] for task in history(core)}
+    assert len(outcomes) == len(history(core))
+    assert outcomes == {
+        ("m", 0): "cancelled" if end == "cancel" else "failed",
+        ("m", 1): "cancelled",
+        ("m", 2): "cancelled",
+        ("other", 0): "completed" if end == "skip" else "cancelled",
+    }
+
+
+def test_a_task_that_has_stalled_for_good_is_neither_retried_nor_released(core: Core) -> None:
+    """Its message is archived: it would wait for ever in no queue."""
+    core.flow("f", "a", max_attempts=9)
+    run_id = core.start("f", 1)
+    (task,) = core.claim("f")
+    core.rows(
+        "UPDATE pgflow.step_tasks SET requeued_count = 3, queued_at = now() - interval '1 day', "
+        "started_at = now() - interval '1 day'"
+    )
+    core.rows("SELECT pgflow.requeue_stalled_tasks()")
+    assert (core.fail([task], ["late"]), core.release([task])) == (["stale"], ["stale"])
+    assert core.tasks(run_id)[0]["status"] == "started"
+    assert core.complete([task], [1]) == ["completed"]  # but its work counts
+    assert core.run(run_id)["status"] == "completed"
 
 
 def test_the_history_goes_with_its_run(core: Core) -> None:

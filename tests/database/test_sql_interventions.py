@@ -126,8 +126,8 @@ def test_a_condition_that_failed_the_run_is_looked_at_again(core: Core) -> None:
     run_id = core.start("f", 1)
     core.complete(core.claim("f"), ["no"])
     assert core.state(run_id, "b")["error_message"] == "Condition not met"
-    assert retry(core, run_id) == "retried"
-    assert core.run(run_id)["status"] == "failed"  # nothing has changed
+    assert retry(core, run_id) == "failed"  # nothing has changed
+    assert core.run(run_id)["status"] == "failed"
     core.rows("""UPDATE pgflow.steps SET required_input_pattern = '{"a": "no"}' WHERE step_slug = 'b'""")
     assert retry(core, run_id) == "retried"
     core.complete(core.claim("f"), ["done"])

@@ -76,6 +76,16 @@ def test_the_contracts_compilation_leaves_options_alone(core: Core) -> None:
     assert options_of(core)[2] == 30
 
 
+@pytest.mark.parametrize("shape", ["null", "{}", "[]", '{"steps": null}'])
+def test_a_shape_without_steps_is_refused(core: Core, shape: str) -> None:
+    core.rows("SELECT pgflow.ensure_flow_compiled('f', %s::jsonb)", flow({"timeout": 30}, {}))
+    with pytest.raises(psycopg.errors.RaiseException, match="the shape of flow f has no array of steps"):
+        core.rows("SELECT pgflow.update_flow_options('f', %s::jsonb)", shape)
+    with pytest.raises(psycopg.errors.RaiseException, match="there is no flow g"):
+        core.rows("SELECT pgflow.update_flow_options('g', %s::jsonb)", flow({}, {}))
+    assert options_of(core)[2] == 30
+
+
 def test_bad_options_are_refused_with_the_constraints_name(core: Core) -> None:
     shape = json.loads(flow({}, {}))
     core.rows("SELECT pgflow.ensure_flow_compiled('f', %s::jsonb)", json.dumps(shape))

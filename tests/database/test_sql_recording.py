@@ -81,7 +81,8 @@ def test_an_error_that_should_have_been_a_maps_elements_fails_the_run_once(core:
     assert core.state(run_id, "s")["error_message"] == (
         "[TYPE_VIOLATION] Map step m expects array input but dependency s produced object"
     )
-    assert core.value("SELECT count(*) FROM pgflow.task_attempts") == 1
+    row = core.row("SELECT outcome, error_message FROM pgflow.task_attempts")
+    assert row == {"outcome": "failed", "error_message": "no"}
 
 
 def test_it_is_switched_off_and_goes_with_the_flow(core: Core) -> None:

@@ -16,9 +16,11 @@ TO {role};
 GRANT EXECUTE ON FUNCTION
   pgflow.ensure_flow_compiled,
   pgflow.update_flow_options,
+  pgflow._option_differences,
   pgflow.is_local,
   pgflow._get_flow_shape,
   pgflow._pattern_shape,
   pgflow._compare_flow_shapes,
+  pgflow._definitions,
   pgflow.get_run_with_states
 TO {role};

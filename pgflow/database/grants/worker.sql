@@ -1,4 +1,4 @@
-GRANT INSERT, UPDATE ON pgflow.workers TO {role};
+GRANT INSERT (worker_id, queue_name, function_name), UPDATE (last_heartbeat_at, stopped_at) ON pgflow.workers TO {role};
 GRANT EXECUTE ON FUNCTION
   pgflow.claim_tasks,
   pgflow.complete_tasks,

@@ -8,6 +8,7 @@ FROM pgflow.fail_tasks(
   %(retry_delays)s::int[],
   %(outcomes)s::text[],
   %(worker_ids)s::uuid[],
-  %(message_ids)s::bigint[]
+  %(message_ids)s::bigint[],
+  %(evidence)s::jsonb[]
 )
 ORDER BY ordinal

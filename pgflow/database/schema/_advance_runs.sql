@@ -6,7 +6,7 @@
 CREATE FUNCTION pgflow._advance_runs(run_ids uuid[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   waves int := 0;

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._archive_messages(flow_slugs text[], message_ids bigint[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgmq.archive(q.flow_slug, q.message_ids)

@@ -4,7 +4,7 @@ CREATE FUNCTION pgflow._compare_flow_shapes(p_local jsonb, p_db jsonb)
 RETURNS text[]
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   WITH step AS (
     SELECT

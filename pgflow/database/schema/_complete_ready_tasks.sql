@@ -14,7 +14,7 @@ CREATE FUNCTION pgflow._complete_ready_tasks(
 )
 RETURNS text[]
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   violation record;
@@ -73,7 +73,9 @@ BEGIN
     PERFORM pgflow._archive_messages(done.flow_slugs, done.message_ids);
   END IF;
   IF violation.map_slugs IS NOT NULL THEN
-    PERFORM pgflow._fail_type_violations(run_ids, step_slugs, task_indexes, outputs, violation.map_slugs);
+    PERFORM pgflow._fail_type_violations(
+      run_ids, step_slugs, task_indexes, outputs, violation.map_slugs, outcomes, error_messages, evidence
+    );
   END IF;
   RETURN array_replace(violation.judgements, 'ready', 'completed');
 END

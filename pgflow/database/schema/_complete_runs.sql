@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._complete_runs(run_ids uuid[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   completed uuid[];

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow._complete_steps(run_ids uuid[], step_slugs text[], task_counts int[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   completed record;

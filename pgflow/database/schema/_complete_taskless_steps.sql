@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._complete_taskless_steps(run_ids uuid[])
 RETURNS int
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   wave record;

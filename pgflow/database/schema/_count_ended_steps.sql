@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._count_ended_steps(run_ids uuid[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   UPDATE pgflow.runs AS r

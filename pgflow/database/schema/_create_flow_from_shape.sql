@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._create_flow_from_shape(p_flow_slug text, p_shape jsonb)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgflow.create_flow(

@@ -4,7 +4,7 @@ CREATE FUNCTION pgflow._definitions()
 RETURNS jsonb
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   WITH relation AS (
     SELECT c.oid, c.relname, c.relkind

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow._delay_messages(flow_slugs text[], message_ids bigint[], delays int[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgflow.set_vt_batch(q.flow_slug, q.message_ids, q.delays)

@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow._dependency_outputs(p_flow_slug text, p_run_id uuid, p_st
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   RETURN (

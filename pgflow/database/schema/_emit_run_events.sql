@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow._emit_run_events(kind text, run_ids uuid[], error_messages text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   IF NOT pgflow._emits_events() THEN

@@ -5,7 +5,7 @@ CREATE FUNCTION pgflow._emit_step_events(
 )
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   IF NOT pgflow._emits_events() THEN

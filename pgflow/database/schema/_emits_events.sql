@@ -5,8 +5,8 @@ CREATE FUNCTION pgflow._emits_events()
 RETURNS boolean
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
-  SELECT to_regprocedure('realtime.send(jsonb,text,text,boolean)') IS NOT NULL
+  SELECT pgflow._has_realtime()
     OR coalesce(current_setting('pgflow.events', true) = 'notify', false)
 $$;

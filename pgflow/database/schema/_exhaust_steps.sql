@@ -4,7 +4,7 @@
 CREATE FUNCTION pgflow._exhaust_steps(run_ids uuid[], step_slugs text[], error_messages text[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   failing record;

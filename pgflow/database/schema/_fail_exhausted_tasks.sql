@@ -11,7 +11,7 @@ CREATE FUNCTION pgflow._fail_exhausted_tasks(
 )
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   WITH failed AS (
@@ -36,7 +36,7 @@ BEGIN
       )
     RETURNING
       t.run_id, t.step_slug, t.task_index, t.attempts_count, t.last_worker_id, t.started_at, t.failed_at,
-      t.error_message, b.outcome, b.evidence
+      t.error_message, b.outcome, b.evidence, b.judgement
   )
   INSERT INTO pgflow.task_attempts (
     run_id, step_slug, task_index, attempt, outcome, worker_id, started_at, ended_at, error_message, evidence
@@ -44,7 +44,8 @@ BEGIN
   SELECT
     f.run_id, f.step_slug, f.task_index, f.attempts_count, f.outcome, f.last_worker_id, f.started_at, f.failed_at,
     f.error_message, f.evidence
-  FROM failed AS f;
+  FROM failed AS f
+  WHERE f.judgement = 'failed';  -- the others' attempts ended with their run
 
   PERFORM pgflow._archive_messages(array_agg(t.flow_slug), array_agg(t.message_id))
   FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)

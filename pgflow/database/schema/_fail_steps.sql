@@ -6,7 +6,7 @@ CREATE FUNCTION pgflow._fail_steps(
 )
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgflow._lock_steps(run_ids, step_slugs);

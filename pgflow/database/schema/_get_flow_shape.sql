@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow._get_flow_shape(p_flow_slug text)
 RETURNS jsonb
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT jsonb_build_object(
     'steps',

@@ -12,7 +12,7 @@ CREATE FUNCTION pgflow._judge_outputs(
   OUT map_slugs text[]
 )
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   violation record;

@@ -12,7 +12,7 @@ CREATE FUNCTION pgflow._judge_tasks(
 )
 RETURNS text[]
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM

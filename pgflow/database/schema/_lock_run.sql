@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._lock_run(p_run_id uuid)
 RETURNS text
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   run_status text;

@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow._map_elements(p_flow_slug text, p_run_id uuid, p_step_slu
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   parent_slug text;

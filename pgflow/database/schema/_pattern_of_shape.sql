@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow._pattern_of_shape(p_wrapper jsonb)
 RETURNS jsonb
 LANGUAGE sql
 IMMUTABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT CASE WHEN (p_wrapper ->> 'defined')::boolean THEN p_wrapper -> 'value' END
 $$;

@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow._pattern_shape(p_pattern jsonb)
 RETURNS jsonb
 LANGUAGE sql
 IMMUTABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT CASE
     WHEN p_pattern IS NULL THEN '{"defined": false}'::jsonb

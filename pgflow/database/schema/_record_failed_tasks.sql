@@ -11,7 +11,7 @@ CREATE FUNCTION pgflow._record_failed_tasks(
 )
 RETURNS text[]
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   completed text[];

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._record_failures_of_shape(p_flow_slug text, p_shape jsonb)
 RETURNS void
 LANGUAGE sql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT pgflow.record_failures(
     p_flow_slug, e.step ->> 'slug', coalesce(e.step #> '{options,recordFailures}' = 'true', false)

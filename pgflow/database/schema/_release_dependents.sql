@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow._release_dependents(run_ids uuid[], step_slugs text[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   released record;

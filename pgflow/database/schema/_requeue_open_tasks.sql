@@ -4,7 +4,7 @@
 CREATE FUNCTION pgflow._requeue_open_tasks(p_run_id uuid, only_stalled boolean)
 RETURNS int
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   p_flow_slug text;

@@ -5,7 +5,7 @@
 CREATE FUNCTION pgflow._resolve_conditions(run_ids uuid[])
 RETURNS int
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   passes int := 0;

@@ -11,7 +11,7 @@ CREATE FUNCTION pgflow._retry_tasks(
 )
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   queued record;

@@ -4,10 +4,10 @@
 CREATE FUNCTION pgflow._send_events(run_ids uuid[], events text[], payloads jsonb[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF to_regprocedure('realtime.send(jsonb,text,text,boolean)') IS NOT NULL THEN
+  IF pgflow._has_realtime() THEN
     -- Dynamic, because pgflow is installed without it.
     EXECUTE $query$
       SELECT realtime.send(e.payload, e.event, 'pgflow:run:' || e.run_id, false)

@@ -5,7 +5,7 @@ CREATE FUNCTION pgflow._skip_steps(
 )
 RETURNS int
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   skipped record;
@@ -49,6 +49,18 @@ BEGIN
     ORDER BY t.task_index
     FOR UPDATE
   ) AS locked;
+
+  PERFORM pgflow._record_cancelled_attempts(
+    array_agg(t.run_id), array_agg(t.step_slug), array_agg(t.task_index)
+  )
+  FROM unnest(skipped.run_ids, skipped.step_slugs) AS b (run_id, step_slug)
+  CROSS JOIN LATERAL (
+    SELECT t.run_id, t.step_slug, t.task_index
+    FROM pgflow.step_tasks AS t
+    WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.status = 'started'
+    OFFSET 0
+  ) AS t
+  HAVING count(*) > 0;
 
   WITH skipped_task AS (
     UPDATE pgflow.step_tasks AS t

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow._skip_steps_and_dependents(run_ids uuid[], step_slugs text[], skip_reason text)
 RETURNS int
 LANGUAGE sql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   WITH RECURSIVE affected (flow_slug, run_id, step_slug, is_given) AS (
     SELECT r.flow_slug, b.run_id, b.step_slug, true

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow._start_ready_steps(run_ids uuid[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET enable_hashjoin TO on
 AS $$
 DECLARE

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow._start_runs(p_flow_slug text, run_ids uuid[], inputs jsonb[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   has_root_map boolean;

@@ -9,7 +9,7 @@ RETURNS TABLE (
   max_attempts int
 )
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   claimable record;

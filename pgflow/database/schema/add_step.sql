@@ -15,7 +15,7 @@ CREATE FUNCTION pgflow.add_step(
 )
 RETURNS pgflow.steps
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   step pgflow.steps;

@@ -4,7 +4,7 @@ RETURNS int
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT least(floor(base_delay * power(2::numeric, least(attempts_count, 64))), 2147483647)::int
 $$;

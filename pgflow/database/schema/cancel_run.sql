@@ -4,7 +4,7 @@ CREATE FUNCTION pgflow.cancel_run(run_id uuid, reason text DEFAULT NULL, request
 RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   status text := pgflow._lock_run(cancel_run.run_id);

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.cascade_complete_taskless_steps(run_id uuid)
 RETURNS int
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   waves int := 0;

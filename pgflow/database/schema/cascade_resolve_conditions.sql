@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.cascade_resolve_conditions(run_id uuid)
 RETURNS boolean
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgflow._resolve_conditions(ARRAY[cascade_resolve_conditions.run_id]);

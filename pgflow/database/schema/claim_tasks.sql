@@ -8,7 +8,7 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off
@@ -27,6 +27,8 @@ BEGIN
   FOR flow IN
     SELECT f.slug, f.worker_id
     FROM unnest(p_flow_slugs, p_worker_ids) AS f (slug, worker_id)
+    -- A worker may claim tasks, not read whatever other queues there are.
+    WHERE EXISTS (SELECT FROM pgflow.flows AS known WHERE known.flow_slug = f.slug)
     ORDER BY random()
   LOOP
     EXIT WHEN quantity <= 0;

@@ -1,6 +1,6 @@
 -- Ours: complete a batch of tasks, and whatever follows from that, in a number of statements that does not grow with
 -- the runs and steps in it. With `attempts`, `worker_ids` and `message_ids`, as the claim gave them, a result of whoever does
--- not hold the task any more changes nothing. `evidence` is kept in the history.
+-- not hold the task any more changes nothing.
 -- Verdicts: 'completed', 'failed' (type violation), 'stale', 'over', 'unknown' (see _judge_tasks).
 CREATE FUNCTION pgflow.complete_tasks(
   run_ids uuid[],
@@ -9,13 +9,12 @@ CREATE FUNCTION pgflow.complete_tasks(
   outputs jsonb[],
   attempts int[] DEFAULT NULL,
   worker_ids uuid[] DEFAULT NULL,
-  message_ids bigint[] DEFAULT NULL,
-  evidence jsonb[] DEFAULT NULL
+  message_ids bigint[] DEFAULT NULL
 )
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off
@@ -36,7 +35,7 @@ BEGIN
     judgements,
     NULL,
     NULL,
-    evidence
+    NULL
   );
 
   IF 'over' = ANY(judgements) THEN

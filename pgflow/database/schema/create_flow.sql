@@ -7,7 +7,7 @@ CREATE FUNCTION pgflow.create_flow(
 )
 RETURNS pgflow.flows
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   sharing text;

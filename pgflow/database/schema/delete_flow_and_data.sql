@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.delete_flow_and_data(p_flow_slug text)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug ORDER BY r.run_id FOR UPDATE;

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.fail_task(run_id uuid, step_slug text, task_index int, error_message text)
 RETURNS SETOF pgflow.step_tasks
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgflow.fail_tasks(

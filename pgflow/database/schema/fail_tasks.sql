@@ -21,7 +21,7 @@ CREATE FUNCTION pgflow.fail_tasks(
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off
@@ -42,7 +42,9 @@ BEGIN
     array_agg(
       CASE
         WHEN b.judgement <> 'ready' THEN b.judgement
-        WHEN t.has_attempts_left AND coalesce(b.retry_delay, 0) >= 0 THEN 'retried'
+        -- Of a task that has stalled for good the message is archived: retry_run sends another.
+        WHEN t.has_attempts_left AND coalesce(b.retry_delay, 0) >= 0
+          THEN CASE WHEN t.has_stalled THEN 'stale' ELSE 'retried' END
         WHEN t.is_recorded THEN 'recorded'
         ELSE 'failed'
       END
@@ -61,6 +63,7 @@ BEGIN
         ),
         (SELECT f.opt_max_attempts FROM pgflow.flows AS f WHERE f.flow_slug = t.flow_slug)
       ) AS has_attempts_left,
+      t.permanently_stalled_at IS NOT NULL AS has_stalled,
       EXISTS (
         SELECT FROM pgflow.recording_steps AS r WHERE r.flow_slug = t.flow_slug AND r.step_slug = t.step_slug
       ) AS is_recorded

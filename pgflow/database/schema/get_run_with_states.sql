@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow.get_run_with_states(run_id uuid)
 RETURNS jsonb
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   RETURN (

@@ -4,7 +4,7 @@ RETURNS boolean
 LANGUAGE sql
 STABLE
 PARALLEL SAFE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT coalesce(
     current_setting('app.settings.jwt_secret', true)

@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow.is_valid_slug(slug text)
 RETURNS boolean
 LANGUAGE sql
 IMMUTABLE
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   SELECT slug IS NOT NULL
     AND length(slug) BETWEEN 1 AND 128

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.mark_worker_stopped(worker_id uuid)
 RETURNS void
 LANGUAGE sql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   UPDATE pgflow.workers AS w
   SET stopped_at = clock_timestamp()

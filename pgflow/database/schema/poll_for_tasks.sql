@@ -4,7 +4,7 @@ CREATE FUNCTION pgflow.poll_for_tasks(
 )
 RETURNS SETOF pgflow.step_task_record
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   RAISE NOTICE 'poll_for_tasks is deprecated and returns nothing: read the queue with pgmq, then call start_tasks';

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow.prune_data_older_than(retention_interval interval)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   cutoff timestamptz := now() - retention_interval;

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow.record_failures(flow_slug text, step_slug text, is_on boolean DEFAULT true)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   IF is_on THEN

@@ -11,7 +11,7 @@ CREATE FUNCTION pgflow.release_tasks(
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off
@@ -26,6 +26,20 @@ DECLARE
   );
   queued record;
 BEGIN
+  -- Of a task that has stalled for good the message is archived: retry_run sends another.
+  judgements := ARRAY(
+    SELECT CASE WHEN b.judgement = 'ready' AND t.has_stalled THEN 'stale' ELSE b.judgement END
+    FROM unnest(run_ids, step_slugs, task_indexes, judgements)
+      WITH ORDINALITY AS b (run_id, step_slug, task_index, judgement, position)
+    LEFT JOIN LATERAL (
+      SELECT t.permanently_stalled_at IS NOT NULL AS has_stalled
+      FROM pgflow.step_tasks AS t
+      WHERE t.run_id = b.run_id AND t.step_slug = b.step_slug AND t.task_index = b.task_index
+      OFFSET 0
+    ) AS t ON true
+    ORDER BY b.position
+  );
+
   WITH released AS (
     UPDATE pgflow.step_tasks AS t
     SET

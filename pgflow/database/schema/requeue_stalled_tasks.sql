@@ -6,7 +6,7 @@ CREATE FUNCTION pgflow.requeue_stalled_tasks()
 RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   requeued record;
@@ -60,10 +60,6 @@ BEGIN
 
   PERFORM pgflow._delay_messages(requeued.flow_slugs, requeued.message_ids, requeued.delays);
   PERFORM pgflow._archive_messages(requeued.stalled_flow_slugs, requeued.stalled_message_ids);
-
-  DELETE FROM pgflow.waiting_workers AS waiting
-  USING pgflow.workers AS w
-  WHERE w.worker_id = waiting.worker_id AND w.last_heartbeat_at < now() - interval '60 seconds';
   RETURN coalesce(cardinality(requeued.flow_slugs), 0);
 END
 $$;

@@ -1,12 +1,13 @@
 -- Ours: let a failed run go on: its failed steps, and of them and the others that had started all tasks that have not
 -- completed, with attempts from zero and new messages, visible at once. What completed stays, and so does the history.
 -- A condition that failed the run is looked at again. Of a run that goes on, the tasks that have stalled for good are queued
--- again. Returns 'retried', 'over' (it has completed), 'started' (it goes on, and nothing has stalled) or 'unknown'.
+-- again. Returns 'retried', 'failed' (it was retried, and a condition failed it again), 'over' (it has completed), 'started'
+-- (it goes on, and nothing has stalled) or 'unknown'.
 CREATE FUNCTION pgflow.retry_run(run_id uuid, reason text DEFAULT NULL, requested_by text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   run_status text := pgflow._lock_run(retry_run.run_id);
@@ -53,6 +54,9 @@ BEGIN
 
   INSERT INTO pgflow.run_interventions (run_id, action, requested_by, reason)
   VALUES (p_run_id, 'retried', coalesce(retry_run.requested_by, session_user), retry_run.reason);
-  RETURN 'retried';
+  RETURN CASE
+    WHEN (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = p_run_id) = 'failed' THEN 'failed'
+    ELSE 'retried'
+  END;
 END
 $$;

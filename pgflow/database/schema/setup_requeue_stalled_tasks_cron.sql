@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow.setup_requeue_stalled_tasks_cron(cron_interval text DEFAU
 RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   job_id bigint;

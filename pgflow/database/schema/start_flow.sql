@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.start_flow(flow_slug text, input jsonb, run_id uuid DEFAULT NULL)
 RETURNS SETOF pgflow.runs
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off

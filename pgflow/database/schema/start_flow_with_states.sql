@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow.start_flow_with_states(flow_slug text, input jsonb, run_i
 RETURNS jsonb
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   RETURN (

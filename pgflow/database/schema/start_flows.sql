@@ -5,7 +5,7 @@ CREATE FUNCTION pgflow.start_flows(flow_slug text, inputs jsonb[], keys text[] D
 RETURNS TABLE (ordinal int, run_id uuid, is_new boolean)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off

@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.start_ready_steps(run_id uuid)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pgflow._start_ready_steps(ARRAY[start_ready_steps.run_id]);

@@ -3,7 +3,7 @@
 CREATE FUNCTION pgflow.start_tasks(flow_slug text, msg_ids bigint[], worker_id uuid)
 RETURNS SETOF pgflow.step_task_record
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
 SET enable_seqscan TO off
 SET enable_hashjoin TO off

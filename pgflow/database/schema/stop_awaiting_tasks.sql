@@ -3,7 +3,7 @@ CREATE FUNCTION pgflow.stop_awaiting_tasks(p_worker_ids uuid[])
 RETURNS void
 LANGUAGE sql
 SECURITY DEFINER
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   DELETE FROM pgflow.waiting_workers AS w WHERE w.worker_id = ANY(p_worker_ids)
 $$;

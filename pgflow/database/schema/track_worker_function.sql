@@ -2,7 +2,7 @@
 CREATE FUNCTION pgflow.track_worker_function(function_name text)
 RETURNS void
 LANGUAGE sql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
   INSERT INTO pgflow.worker_functions AS w (function_name, updated_at)
   VALUES (track_worker_function.function_name, clock_timestamp())

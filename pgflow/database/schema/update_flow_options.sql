@@ -1,59 +1,24 @@
 -- Ours: bring the options of a flow and its steps up to those of a shape, which the contract leaves as they were when the
--- flow was created. Returns what changed, in words. An option that the shape does not name gets its default.
+-- flow was created. Returns what changed, in words.
 CREATE FUNCTION pgflow.update_flow_options(flow_slug text, shape jsonb)
 RETURNS text[]
 LANGUAGE plpgsql
-SET search_path TO ''
+SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   changes text[];
 BEGIN
+  IF jsonb_typeof(shape -> 'steps') IS DISTINCT FROM 'array' THEN
+    RAISE EXCEPTION 'update_flow_options(): the shape of flow % has no array of steps: %', flow_slug, shape;
+  END IF;
   PERFORM pg_advisory_xact_lock(1, hashtext(update_flow_options.flow_slug));
+  IF NOT EXISTS (SELECT FROM pgflow.flows AS f WHERE f.flow_slug = update_flow_options.flow_slug) THEN
+    RAISE EXCEPTION 'update_flow_options(): there is no flow %', flow_slug;
+  END IF;
 
-  SELECT array_agg(
-    format(
-      '%s%s: %s -> %s',
-      'step ' || o.step_slug || ': ', o.name, coalesce(o.present, o.fallback), coalesce(o.wanted, o.fallback)
-    )
-    ORDER BY o.step_index, o.position
-  )
-  INTO changes
-  FROM (
-    SELECT NULL AS step_slug, -1 AS step_index, v.*, NULL AS fallback
-    FROM pgflow.flows AS f
-    CROSS JOIN LATERAL (
-      VALUES
-        (1, 'max_attempts', f.opt_max_attempts::text, coalesce(shape #>> '{options,maxAttempts}', '3')),
-        (2, 'base_delay', f.opt_base_delay::text, coalesce(shape #>> '{options,baseDelay}', '5')),
-        (3, 'timeout', f.opt_timeout::text, coalesce(shape #>> '{options,timeout}', '60'))
-    ) AS v (position, name, present, wanted)
-    WHERE f.flow_slug = update_flow_options.flow_slug
-    UNION ALL
-    SELECT s.step_slug, s.step_index, v.*
-    FROM jsonb_array_elements(shape -> 'steps') AS e (step)
-    JOIN pgflow.steps AS s ON s.flow_slug = update_flow_options.flow_slug AND s.step_slug = e.step ->> 'slug'
-    CROSS JOIN LATERAL (
-      VALUES
-        (1, 'max_attempts', s.opt_max_attempts::text, e.step #>> '{options,maxAttempts}', 'the flow''s'),
-        (2, 'base_delay', s.opt_base_delay::text, e.step #>> '{options,baseDelay}', 'the flow''s'),
-        (3, 'timeout', s.opt_timeout::text, e.step #>> '{options,timeout}', 'the flow''s'),
-        (4, 'start_delay', s.opt_start_delay::text, e.step #>> '{options,startDelay}', 'none'),
-        (
-          5,
-          'when_exhausted',
-          (
-            SELECT 'record' FROM pgflow.recording_steps AS r
-            WHERE r.flow_slug = s.flow_slug AND r.step_slug = s.step_slug
-          ),
-          CASE WHEN (e.step #> '{options,recordFailures}') = 'true' THEN 'record' END,
-          s.when_exhausted
-        )
-    ) AS v (position, name, present, wanted, fallback)
-  ) AS o
-  WHERE o.present IS DISTINCT FROM o.wanted;
-
-  IF changes IS NULL THEN
-    RETURN '{}';
+  changes := pgflow._option_differences(flow_slug, shape);
+  IF changes = '{}' THEN
+    RETURN changes;
   END IF;
 
   UPDATE pgflow.flows AS f

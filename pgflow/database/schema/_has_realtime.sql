@@ -1,0 +1,24 @@
+-- Whether events go to Supabase's realtime. It is called with the rights of pgflow's owner, whoever starts a run, so it has
+-- to belong to somebody who could act as the owner anyway: else who may create a schema `realtime` could become that.
+CREATE FUNCTION pgflow._has_realtime()
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path TO pg_catalog, pg_temp
+AS $$
+  SELECT EXISTS (
+    SELECT
+    FROM pg_proc AS p
+    JOIN pg_roles AS sender ON sender.oid = p.proowner
+    JOIN pg_namespace AS n ON n.nspname = 'pgflow'
+    JOIN pg_roles AS owner ON owner.oid = n.nspowner
+    WHERE p.oid = to_regprocedure('realtime.send(jsonb,text,text,boolean)')
+      AND (
+        sender.rolsuper
+        OR sender.oid = owner.oid
+        -- A superuser counts as a member of every role.
+        OR (NOT owner.rolsuper AND pg_has_role(owner.oid, sender.oid, 'MEMBER'))
+        OR sender.rolname IN ('supabase_admin', 'supabase_realtime_admin')
+      )
+  )
+$$;
