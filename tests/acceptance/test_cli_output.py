@@ -151,7 +151,11 @@ def test_a_run_whose_worker_dies_is_not_waited_for(database_url: str, tmp_path: 
 def test_other_unfinished_runs_are_mentioned(database_url: str) -> None:
     arguments = (FALSY, "--input", "[0]")
     assert call("start", *arguments, url=database_url).returncode == 0
-    first, second = (call("run", *arguments, url=database_url) for _ in range(2))
+    with runs_in(database_url) as runs:
+        runs.query("UPDATE pgmq.q_falsy SET vt = now() + interval '1 hour'")  # so that it is not done at once
+        first = call("run", *arguments, url=database_url)
+        runs.query("SELECT pgflow.cancel_run(run_id) FROM pgflow.runs WHERE status = 'started'")
+    second = call("run", *arguments, url=database_url)
     assert (first.returncode, second.returncode) == (0, 0)
     assert "other unfinished runs of falsy, whose tasks share its queue: 1" in first.stderr
     assert "other unfinished" not in second.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pgflow.database import schema
 from tests.support.cli import TIMEOUT_SECONDS, Result, begun, call, environment, hear
 from tests.support.worker import ARITHMETIC, FALSY, runs_in
 
@@ -107,10 +108,12 @@ def test_schema_installs_verifies_and_prints(empty_database_url: str) -> None:
         3,
         "Error: The database has no pgflow schema: install it with `pgflow schema install`\n",
     )
-    assert call("schema", "install", url=empty_database_url).stdout.startswith("installed version 2; pgmq: ")
+    assert call("schema", "install", url=empty_database_url).stdout.startswith(
+        f"installed version {schema.VERSION}; pgmq: "
+    )
     assert "already" in call("schema", "install", url=empty_database_url).stdout
     verified = call("schema", "verify", url=empty_database_url)
-    assert (verified.returncode, verified.stdout) == (0, "version 2: everything is as it should be\n")
+    assert (verified.returncode, verified.stdout) == (0, f"version {schema.VERSION}: everything is as it should be\n")
     assert "CREATE FUNCTION pgflow.complete_tasks(" in call("schema", "sql").stdout
 
 
@@ -160,7 +163,7 @@ def test_a_schema_newer_than_the_code_is_refused(pgflow: Pgflow, database_url: s
         connection.execute("UPDATE pgflow.schema_versions SET version = 99")
     for arguments in (["run", FALSY, "--input", "[]"], ["schema", "verify"], ["worker", FALSY]):
         result = pgflow(*arguments)
-        assert "version 99, this pgflow knows up to 2: upgrade pgflow-py" in one_line_error(result)
+        assert f"version 99, this pgflow knows up to {schema.VERSION}: upgrade pgflow-py" in one_line_error(result)
         assert result.returncode == 3
 
 

@@ -217,8 +217,8 @@ STEP_OPTIONS: list[tuple[str, Any, str]] = [
     ("start_delay", 0.1, f"{WHOLE} seconds, got 0.1"),
     ("start_delay", -1, "must be from 0 to 2,147,483,647 seconds, got -1"),
     ("when_unmet", "ignore", "must be one of 'fail', 'skip', 'skip-cascade', got 'ignore'"),
-    ("when_exhausted", "skip_cascade", "must be one of 'fail', 'skip', 'skip-cascade', got 'skip_cascade'"),
-    ("when_exhausted", [], "must be one of 'fail', 'skip', 'skip-cascade', got []"),
+    ("when_exhausted", "skip_cascade", "must be one of 'fail', 'skip', 'skip-cascade', 'record', got 'skip_cascade'"),
+    ("when_exhausted", [], "must be one of 'fail', 'skip', 'skip-cascade', 'record', got []"),
     ("if_", [1], "must be a dict, which is matched with the input, got [1]"),
     ("if_not", '{"a": 1}', "must be a dict, which is matched with the input, got '{\"a\": 1}'"),
     (
