@@ -241,7 +241,7 @@ def verify(connection: psycopg.Connection[Any]) -> Verification:
         problems = list(_function_problems(connection))
         if not any(problem.startswith("function pgflow._definitions ") for problem in problems):
             problems += _definition_problems(connection)
-    if _value(connection, "SELECT to_regprocedure('pgmq.archive(text, bigint[])')") is None:
+    if pgmq is None:
         problems.append("pgmq is missing")
     return Verification(version, tuple(problems), pgmq)
 
@@ -328,7 +328,11 @@ def _how_pgmq_comes(connection: psycopg.Connection[Any]) -> str:
 
 def pgmq_version(connection: psycopg.Connection[Any]) -> str | None:
     """The version of pgmq's extension, ``sql`` where it was installed without one, None where it is missing."""
-    if not _schema_exists(connection, "pgmq"):
+    is_there = (
+        "SELECT count(*) FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
+        "WHERE n.nspname = 'pgmq' AND p.proname = 'archive'"
+    )
+    if not _value(connection, is_there):
         return None
     version = _value(connection, "SELECT max(extversion) FROM pg_extension WHERE extname = 'pgmq'")
     return str(version) if version else "sql"

@@ -71,10 +71,13 @@ def test_a_worker_whose_connection_is_cut_polls_and_listens_again(
     assert milliseconds_to_start(runs, run_id) < IDLE_SECONDS * 1000 / 2
 
 
-def test_a_worker_that_has_ended_waits_no_more(runs: Runs, start_worker: Callable[..., Worker]) -> None:
+def test_a_worker_that_has_ended_costs_one_notification_at_most(
+    runs: Runs, start_worker: Callable[..., Worker]
+) -> None:
     worker = start_worker(FALSY)
     wait_until(lambda: waiting(runs) == 1, "the worker waits")
     runs.query("LISTEN pgflow_tasks")
     worker.stop()
-    runs.start("falsy", [1])
-    assert list(runs.connection.notifies(timeout=0.2)) == []
+    for number in range(5):
+        runs.start("falsy", [number])
+    assert len(list(runs.connection.notifies(timeout=0.2))) <= 1
