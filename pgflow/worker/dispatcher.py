@@ -75,6 +75,8 @@ class Dispatcher:
         try:
             claimed = self._tasks.claim(self._worker_ids, idle)
         except FAILURES as error:
+            if self._stopping.is_set():
+                return idle
             pause = self._backoff.pause()
             logger.warning("claiming failed, next try in %.1f s: %s", pause, error)
             self._stopping.wait(pause)

@@ -32,6 +32,7 @@ class Leases:
         self._on_deprecated = on_deprecated
         self._stalled = 0
         self._stopping = threading.Event()
+        self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-leases", daemon=True)
 
     def start(self) -> None:
@@ -46,6 +47,14 @@ class Leases:
         """Wait up to ``timeout`` seconds for the thread's end; whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: what its thread still meets is not told, not after the worker's last word."""
+        self._abandoned.set()
+
+    def _warn(self, message: str, error: Exception) -> None:
+        if not self._abandoned.is_set():
+            logger.warning(message, error)
 
     def _look_for_stalled_tasks(self) -> None:
         if requeued := workers.requeue_stalled_tasks(self._database):
@@ -65,7 +74,7 @@ class Leases:
                 if beat % REQUEUE_HEARTBEATS == 0:
                     self._look_for_stalled_tasks()
             except FAILURES as error:
-                logger.warning("heartbeat failed: %s", error)
+                self._warn("heartbeat failed: %s", error)
                 continue
             if now_deprecated and not deprecated:
                 deprecated = True
@@ -74,4 +83,4 @@ class Leases:
         try:
             workers.mark_stopped(self._database, self._worker_ids)
         except FAILURES as error:
-            logger.warning("the worker's rows could not be marked stopped: %s", error)
+            self._warn("the worker's rows could not be marked stopped: %s", error)

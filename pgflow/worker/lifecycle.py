@@ -163,7 +163,8 @@ def _drain(database: Database, parts: _Parts, request: StopRequest) -> None:
     if collector.late:
         logger.warning("%d results came too late and were dropped", collector.late)
     parts.leases.stop()
-    request.wait_patiently(parts.leases.wait_until_stopped)
+    if not request.wait_patiently(parts.leases.wait_until_stopped):
+        parts.leases.abandon()
     _end(pool)
     if undelivered:
         raise UndeliveredError(count=undelivered, target=database.target)
