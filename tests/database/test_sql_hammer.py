@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 
 from tests.support.sql import Core, Row
 
-SECONDS = float(os.environ.get("PGFLOW_HAMMER_SECONDS", "4"))
+SECONDS = float(os.environ.get("PGFLOW_HAMMER_SECONDS", "3"))
 CONNECTIONS = 8
 SECONDS_TO_DRAIN = 60
 RUNS_OF_A_WAVE = 3

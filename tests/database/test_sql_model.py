@@ -22,7 +22,7 @@ from tests.support.model import Flow, Json, Model, Report, Run, Step, Task, type
 from tests.support.sql import Core, Row
 
 HUNTED_EXAMPLES = int(os.environ.get("PGFLOW_MODEL_EXAMPLES", "0"))
-GATE_EXAMPLES = 60
+GATE_EXAMPLES = 40
 CALLS_OF_AN_EXAMPLE = 25
 # Nothing that was claimed becomes visible again while a test runs.
 TIMEOUT_SECONDS = 3600

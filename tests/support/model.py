@@ -337,7 +337,7 @@ class Model:
                         former = [*task.former_message_ids, task.message_id or 0]
                         state.tasks[task.index] = Task(state, task.index, former_message_ids=former)
         _advance(run)
-        return "retried"
+        return "failed" if run.status == "failed" else "retried"
 
 
 def _judge(reports: Sequence[Report]) -> list[str]:
