@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and not item.path.name.startswith(("test_sql_", "test_schema"))
     ]
     config.hook.pytest_deselected(items=needless)
-    items[:] = [item for item in items if item not in set(needless)]
+    left_out = set(needless)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def _parameters(item: pytest.Function) -> dict[str, object]:

@@ -36,7 +36,7 @@ class TaskBell:
             return None
 
     def disarm(self) -> None:
-        """As in Bell. If it fails, a few notifications too many are sent."""
+        """As in Bell. If it fails, one notification too many is sent."""
         try:
             workers.stop_awaiting_tasks(self._database, self._worker_ids.values())
         except FAILURES as error:

@@ -8,21 +8,20 @@ AS $$
 DECLARE
   open record;
 BEGIN
-  PERFORM
-  FROM pgflow.step_tasks AS t
-  WHERE t.run_id = ANY(_archive_open_messages.run_ids) AND t.status IN ('queued', 'started')
-  ORDER BY t.run_id, t.step_slug, t.task_index
-  FOR UPDATE;
-
   SELECT
-    array_agg(t.run_id) AS run_ids,
-    array_agg(t.step_slug) AS step_slugs,
-    array_agg(t.task_index) AS task_indexes,
+    array_agg(t.run_id) FILTER (WHERE t.status = 'started') AS run_ids,
+    array_agg(t.step_slug) FILTER (WHERE t.status = 'started') AS step_slugs,
+    array_agg(t.task_index) FILTER (WHERE t.status = 'started') AS task_indexes,
     array_agg(t.flow_slug) AS flow_slugs,
     array_agg(t.message_id) AS message_ids
   INTO open
-  FROM pgflow.step_tasks AS t
-  WHERE t.run_id = ANY(_archive_open_messages.run_ids) AND t.status IN ('queued', 'started');
+  FROM (
+    SELECT t.run_id, t.step_slug, t.task_index, t.status, t.flow_slug, t.message_id
+    FROM pgflow.step_tasks AS t
+    WHERE t.run_id = ANY(_archive_open_messages.run_ids) AND t.status IN ('queued', 'started')
+    ORDER BY t.run_id, t.step_slug, t.task_index
+    FOR UPDATE
+  ) AS t;
 
   PERFORM pgflow._record_cancelled_attempts(open.run_ids, open.step_slugs, open.task_indexes);
   PERFORM pgflow._archive_messages(open.flow_slugs, open.message_ids);
