@@ -9,25 +9,36 @@ from pgflow.errors import DatabaseError, DatabaseRefusedError
 FAILURES = (DatabaseError, psycopg.Error)
 """Everything that a call to ``Database`` raises when the database does not do its part."""
 
-_TRANSIENT_CLASSES = {
-    "08",  # connection exception
-    "25",  # invalid transaction state: read-only after a failover
-    "40",  # transaction rollback: serialization failure, deadlock
-    "53",  # insufficient resources
-    "55",  # object not in prerequisite state: lock not available
-    "57",  # operator intervention: shutdown, statement timeout
-    "58",  # system error
+_DATA_CLASSES = {
+    "21",  # cardinality violation
+    "22",  # data exception
+    "23",  # integrity constraint violation
+    "54",  # program limit exceeded
+    "P0",  # raised by a function
 }
+_INTERNAL_CLASS = "XX"
 
 
 def is_data_error(error: Exception) -> bool:
     """Whether the same statement with the same data would fail again, judged by SQLSTATE.
 
-    A lost connection has no SQLSTATE and is not the data's fault.
+    Everything else is the database's state, which may change: it is away or read-only after a failover, a right was
+    revoked, a function is being replaced. A lost connection has no SQLSTATE.
     """
-    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
-        return False
-    return error.sqlstate[:2] not in _TRANSIENT_CLASSES
+    return _sqlstate_class(error) in _DATA_CLASSES
+
+
+def is_internal_error(error: Exception) -> bool:
+    """Whether PostgreSQL does not say whose fault it was.
+
+    Seen: ``cache lookup failed for function``, once, in a statement under which the schema was upgraded; and ``invalid
+    memory alloc request size``, each time, for a value that is too large.
+    """
+    return _sqlstate_class(error) == _INTERNAL_CLASS
+
+
+def _sqlstate_class(error: Exception) -> str:
+    return (error.sqlstate or "")[:2] if isinstance(error, psycopg.Error) else ""
 
 
 def in_short(error: Exception) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pgflow.database.failures import FAILURES, in_short, is_data_error
+from pgflow.database.failures import FAILURES, in_short, is_data_error, is_internal_error
 from pgflow.database.tasks import ClaimedTask, FailedAttempt, Tasks
 from pgflow.outcome import Cancelled, Completed, Crashed, Failed, Outcome, OutOfMemory, Released, TimedOut
 from pgflow.worker.backoff import Backoff
@@ -21,6 +22,8 @@ MAX_BATCH_CHARACTERS = 8 << 20
 MAX_UNDELIVERED_TASKS = 2_000
 MAX_UNDELIVERED_CHARACTERS = 256 << 20
 """Outcomes are kept while the database is away; past these bounds nothing more is claimed."""
+INTERNAL_ERROR_TRIES = 4
+"""An internal error of PostgreSQL that comes this often in a row is taken for the data's fault; about a second."""
 LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's log"
 
 
@@ -149,13 +152,13 @@ class Collector:
     def _deliver(self, verdicts: Verdicts, items: Sequence[Item]) -> None:
         """One statement for the items. If the database refuses their data, each half for itself, until the bad
         item is alone: it alone fails, with PostgreSQL's message."""
-        while True:
+        for tries in itertools.count(1):
             try:
                 self._count_late(items, verdicts(self._tasks, items))
                 self._backoff.reset()
                 return
             except FAILURES as error:
-                if is_data_error(error):
+                if is_data_error(error) or (is_internal_error(error) and tries >= INTERNAL_ERROR_TRIES):
                     refusal = in_short(error)
                     break
                 if not self._wait_for_database(error, items):

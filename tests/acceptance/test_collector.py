@@ -175,3 +175,49 @@ def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answe
         assert not collector.wait_until_stopped(0.1)
         assert collector.abandon() == 1
         assert collector.wait_until_stopped(WAIT_SECONDS)
+
+
+COUNTING_TRIGGER = """
+CREATE SEQUENCE public.tries;
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF nextval('public.tries') <= {times} THEN
+    RAISE 'cache lookup failed for function 16857' USING ERRCODE = 'internal_error';
+  END IF;
+  RETURN new;
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW
+  WHEN (new.output = '"refused"') EXECUTE FUNCTION public.refuse();
+"""
+
+
+def test_an_internal_error_that_passes_is_nobodys_fault(core: Core, database: Database) -> None:
+    claimed = claim_map(core, database, 3)
+    core.connection.execute(COUNTING_TRIGGER.format(times=collector_module.INTERNAL_ERROR_TRIES - 1).encode())
+    with collecting(database) as collector:
+        for task in claimed:
+            collector.put(task, Completed('"refused"'))
+    assert core.value("SELECT status FROM pgflow.runs") == "completed"
+
+
+def test_an_internal_error_that_stays_is_its_items_fault(core: Core, database: Database) -> None:
+    claimed = claim_map(core, database, 3, max_attempts=2)
+    core.connection.execute(COUNTING_TRIGGER.format(times=1000).encode())
+    with collecting(database) as collector:
+        for task in claimed:
+            collector.put(task, Completed('"refused"' if task.task_index == 1 else "1"))
+    rows = core.rows("SELECT status, error_message FROM pgflow.step_tasks ORDER BY task_index")
+    assert [row["status"] for row in rows] == ["completed", "queued", "completed"]
+    assert rows[1]["error_message"] == "PostgreSQL refused the output: cache lookup failed for function 16857"
+
+
+def test_outcomes_are_kept_while_the_schema_is_not_as_it_should_be(core: Core, database: Database) -> None:
+    (task,) = claim_map(core, database, 1)
+    core.rows("ALTER FUNCTION pgflow.complete_tasks RENAME TO complete_tasks_away")
+    collector = Collector(BatchTasks(database), Wakeup())
+    collector.start()
+    collector.put(task, Completed("1"))
+    collector.stop()
+    assert not collector.wait_until_stopped(0.5)
+    core.rows("ALTER FUNCTION pgflow.complete_tasks_away RENAME TO complete_tasks")
+    assert collector.wait_until_stopped(WAIT_SECONDS)
+    assert core.value("SELECT status FROM pgflow.runs") == "completed"

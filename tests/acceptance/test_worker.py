@@ -129,6 +129,7 @@ def test_the_schema_is_upgraded_under_a_running_worker(database_url: str, runs: 
             runs.query("UPDATE pgflow.schema_versions SET digest = 'another build''s'")
             assert schema.install(runs.connection).outcome == "upgraded"
         assert runs.finish(run_id)["output"] == {"total": {"total": 8955050, "of": 300}}
+    assert runs.query("SELECT error_message FROM pgflow.task_attempts WHERE outcome <> 'completed'") == []
     assert {task["attempts_count"] for task in runs.tasks(run_id)} == {1}
 
 
