@@ -32,6 +32,7 @@ class ClaimedTask:
     timeout: int
     max_attempts: int
     worker_id: str
+    retry_delay: int | None = None
 
     def __str__(self) -> str:
         return f"{self.flow_slug}/{self.step_slug}[{self.task_index}] of run {self.run_id}, attempt {self.attempt}"

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -26,6 +28,9 @@ from pgflow.reference import load_flow
 from pgflow.worker.logbook import Logbook
 
 _PR_SET_PDEATHSIG = 1
+_OOM_SCORE = 300
+DATABASE_TIMEOUT_SECONDS = 60
+"""What a flow's tasks have that declares no timeout: the default of the contract's column."""
 
 COMPLETED, FAILED = 0, 1
 Answer = tuple[int, str, int | None]
@@ -40,6 +45,8 @@ class Settings:
     conninfo: str
     logbook: Path
     stack_dump: Path
+    address_space: int | None = None
+    """RLIMIT_AS, in bytes."""
 
 
 class _Process:
@@ -75,6 +82,10 @@ def initialize(settings: Settings) -> None:
         signal.signal(number, keep_running)
     os.dup2(2, 1)  # standard output is the command's, for data
     output.survive_loss()
+    _die_before_the_dispatcher()
+    if settings.address_space is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (settings.address_space, hard))
     dump = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     stack.install(dump)
     _process = _Process(settings)
@@ -93,10 +104,21 @@ def describe_flows() -> str:
         return json.dumps({"error": type(error).__name__, "values": error.values}, default=str)
     return json.dumps(
         {
-            "flows": [{"slug": flow.slug, "shape": flow.shape()} for flow in flows],
+            "flows": [_description(flow) for flow in flows],
             "threads": threads_lost,
         }
     )
+
+
+def _description(flow: Flow) -> dict[str, object]:
+    return {
+        "slug": flow.slug,
+        "shape": flow.shape(),
+        "timeouts": {step.slug: flow.timeout_of(step.slug) or DATABASE_TIMEOUT_SECONDS for step in flow.steps},
+        "memory_limits": {
+            step.slug: step.options["memory_limit"] for step in flow.steps if "memory_limit" in step.options
+        },
+    }
 
 
 def run_task(
@@ -143,6 +165,13 @@ def _decode(run_id: str, step_slug: str, task_index: int, attempt: int, kind: Ki
         input=None if kind == "dependent" else value,
         deps=value if kind == "dependent" else None,
     )
+
+
+def _die_before_the_dispatcher() -> None:
+    """Make this process, and what it starts, the OOM killer's choice before the dispatcher and others."""
+    with contextlib.suppress(OSError):  # no /proc (macOS)
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
 
 
 def _die_with_the_forkserver() -> None:

@@ -20,9 +20,11 @@ from pgflow.errors import UndeliveredError
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
 from pgflow.worker.dispatcher import Dispatcher
+from pgflow.worker.flows import FlowDescription
 from pgflow.worker.leases import Leases
 from pgflow.worker.listener import Listener
-from pgflow.worker.pool import FlowDescription, Pool
+from pgflow.worker.options import Options
+from pgflow.worker.pool import Pool
 from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
 
@@ -32,17 +34,6 @@ CONNECTIONS = 4
 """One each for the dispatcher, the collector and the leases, and one to start with. The listener has its own beside
 them."""
 _LOOK_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a worker is started with; ``flows`` are references, ``slots`` is the number of pool processes.
-    Without ``preload`` each pool process imports the flows itself."""
-
-    flows: tuple[str, ...]
-    slots: int
-    preload: bool = True
-    allow_data_loss: bool = False
 
 
 def serve(
@@ -62,10 +53,11 @@ def serve(
     with database.connection() as connection:
         schema.ensure(connection)
         capable = capabilities.look(connection)
-    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload)
+    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload, limits=options.limits())
     pool.start()
     try:
         flows = _learn_flows(pool, request)
+        _limit(pool, options, flows)
         _compile(database, flows, allow_data_loss=options.allow_data_loss)
         worker_ids = {flow.slug: str(uuid.uuid4()) for flow in flows}
         workers.register(database, worker_ids, name=f"pgflow-py@{socket.gethostname()}:{os.getpid()}")
@@ -136,6 +128,13 @@ def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
             ", ".join(described.threads),
         )
     return described.flows
+
+
+def _limit(pool: Pool, options: Options, flows: Sequence[FlowDescription]) -> None:
+    options.require_room(flows, pool.resident())
+    pool.limit(options.limits(flows))
+    for warning in options.warnings(flows):
+        logger.warning("%s", warning)
 
 
 def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data_loss: bool) -> None:

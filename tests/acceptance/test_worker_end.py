@@ -16,6 +16,7 @@ import pytest
 
 from pgflow import Worker
 from pgflow.database import Database
+from pgflow.worker.options import Options
 from tests.support import servers
 from tests.support.cli import begun, hear, patient_flow, slow_import
 from tests.support.waiting import process_exists, wait_until
@@ -213,14 +214,17 @@ def test_a_dispatcher_whose_parent_dies_while_it_starts_loses_nothing(database_u
     compile_by_reference(Database(database_url), ARITHMETIC)
     for _ in range(20):
         runs.start("arithmetic", {"count": 3})
-    order = {"database": Database(database_url).order(), "flows": [ARITHMETIC], "slots": 2}
+    order = {
+        "database": Database(database_url).order(),
+        "options": Options(flows=(ARITHMETIC,), slots=2).to_order(),
+    }
     for delay in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
         dispatcher = subprocess.Popen(
             [sys.executable, "-m", "pgflow.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert dispatcher.stdin is not None
         assert dispatcher.stdout is not None
-        dispatcher.stdin.write(json.dumps({**order, "preload": True, "allow_data_loss": False}) + "\n")
+        dispatcher.stdin.write(json.dumps(order) + "\n")
         dispatcher.stdin.flush()
         dispatcher.stdout.close()
         time.sleep(delay)  # no event to wait for: every moment of the start is meant
