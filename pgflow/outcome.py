@@ -71,10 +71,12 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The task's run ended elsewhere and the process was killed."""
+    """The process was killed because nobody waits for the task's result any more, for the ``reason`` given: its run
+    ended elsewhere, or its lease was lost."""
 
     kind: ClassVar[str] = "cancelled"
     error: str
+    reason: str
     evidence: Evidence = field(default=None, compare=False)
 
 

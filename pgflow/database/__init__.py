@@ -75,6 +75,10 @@ class Database:
         """What another process needs to use the same database, as JSON values; secrets included."""
         return {"conninfo": self.conninfo, "max_connections": self._max_connections}
 
+    def reserved(self) -> Database:
+        """The same database with a connection of its own, for who must not wait for others."""
+        return Database.from_order(self.order() | {"max_connections": 1})
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target}>"
 

@@ -13,12 +13,11 @@ Kind = Literal["root", "dependent", "map"]
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedTask:
-    """A task that this worker holds.
+class Holding:
+    """A started task as a worker holds it.
 
-    ``input`` is JSON text as PostgreSQL gave it; ``timeout`` is in seconds; ``attempt`` is 1 for the first;
-    ``max_attempts`` and ``timeout`` are the effective ones, the step's or else the flow's. ``attempt``, ``worker_id``
-    and ``msg_id`` together say how it is held: a verdict that names others changes nothing.
+    ``attempt`` is 1 for the first. ``attempt``, ``worker_id`` and ``msg_id`` together say how it is held: a verdict
+    that names others changes nothing.
     """
 
     flow_slug: str
@@ -27,15 +26,31 @@ class ClaimedTask:
     task_index: int
     attempt: int
     msg_id: int
+    worker_id: str
+
+    def __str__(self) -> str:
+        return f"{self.flow_slug}/{self.step_slug}[{self.task_index}] of run {self.run_id}, attempt {self.attempt}"
+
+    @property
+    def key(self) -> tuple[str, str, int, int, int]:
+        """What no two holdings of a worker have in common."""
+        return self.run_id, self.step_slug, self.task_index, self.attempt, self.msg_id
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask(Holding):
+    """A task that this worker holds, with what it takes to run it.
+
+    ``input`` is JSON text as PostgreSQL gave it; ``timeout`` is in seconds, ``max_attempts`` and ``timeout`` are the
+    effective ones, the step's or else the flow's. ``retry_delay`` is how many seconds its next attempt waits if this
+    one fails; None when this is the last.
+    """
+
     kind: Kind
     input: str
     timeout: int
     max_attempts: int
-    worker_id: str
     retry_delay: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.flow_slug}/{self.step_slug}[{self.task_index}] of run {self.run_id}, attempt {self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)

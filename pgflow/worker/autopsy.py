@@ -40,7 +40,7 @@ class Autopsy:
     def cancelled(self, reason: str) -> Cancelled:
         """It was killed because nobody waits for its result any more."""
         evidence = self._evidence()
-        return Cancelled(card.cancelled(reason, evidence), evidence.values())
+        return Cancelled(card.cancelled(reason, evidence), reason, evidence.values())
 
     def ended(self, exit_code: int | None, *, oom_killer_struck: bool) -> Crashed | OutOfMemory:
         """It ended by itself; ``oom_killer_struck`` says whether the kernel killed somebody at about that time."""

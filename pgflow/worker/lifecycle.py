@@ -17,22 +17,25 @@ from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
 from pgflow.errors import UndeliveredError
+from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
 from pgflow.worker.dispatcher import Dispatcher
 from pgflow.worker.flows import FlowDescription
+from pgflow.worker.holdings import Holdings
 from pgflow.worker.leases import Leases
 from pgflow.worker.listener import Listener
 from pgflow.worker.options import Options
 from pgflow.worker.pool import Pool
+from pgflow.worker.rescue import Rescue
 from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 4
-"""One each for the dispatcher, the collector and the leases, and one to start with. The listener has its own beside
-them."""
+"""One each for the dispatcher, the collector and the rescue, and one to spare. The leases and the listener have their
+own beside them."""
 _LOOK_SECONDS = 0.2
 
 
@@ -69,17 +72,17 @@ def serve(
         pool.stop("the worker did not start")
         _end(pool)
         raise
-    parts = _Parts.wired(database, _tasks(database, capable, flows), pool, worker_ids, request)
+    parts = _Parts.wired(database, _tasks_of(capable, flows), pool, worker_ids, options, request)
     if capable.is_ours:
         parts.wakeup.use(TaskBell(database, worker_ids, parts.listener))
         parts.listener.start()
-    for part in (parts.collector, parts.leases, parts.dispatcher):
+    for part in (parts.collector, parts.leases, parts.rescue, parts.dispatcher):
         part.start()
     try:
         on_ready(list(worker_ids))
         request.wait()
     finally:
-        _drain(database, parts, request)
+        _drain(database, parts, options.grace, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +94,43 @@ class _Parts:
     collector: Collector
     dispatcher: Dispatcher
     leases: Leases
+    rescue: Rescue
     listener: Listener
+    reserved: Database
+    """The leases' own, whose connection nothing else uses."""
 
     @staticmethod
     def wired(
-        database: Database, tasks: Tasks, pool: Pool, worker_ids: Mapping[str, str], request: StopRequest
+        database: Database,
+        tasks_in: Callable[[Database], Tasks],
+        pool: Pool,
+        worker_ids: Mapping[str, str],
+        options: Options,
+        request: StopRequest,
     ) -> _Parts:
-        wakeup = Wakeup()
-        collector = Collector(tasks, wakeup)
+        wakeup, holdings, tasks, reserved = Wakeup(), Holdings(), tasks_in(database), database.reserved()
+        ids = list(worker_ids.values())
+        collector = Collector(tasks, wakeup, holdings)
         pool.report_to(collector.put)
+        admission = Admission(options.min_free_memory)
         return _Parts(
             pool,
             wakeup,
             collector,
-            Dispatcher(tasks, worker_ids, pool, collector, wakeup),
-            Leases(database, list(worker_ids.values()), on_deprecated=request.drain),
+            Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission),
+            Leases(reserved, tasks_in(reserved), ids, holdings, on_deprecated=request.drain, on_lost=pool.condemn),
+            Rescue(database, tasks, ids),
             Listener(database, worker_ids, on_tasks=wakeup.notify),
+            reserved,
         )
 
 
-def _tasks(database: Database, capable: Capabilities, flows: Sequence[FlowDescription]) -> Tasks:
+def _tasks_of(capable: Capabilities, flows: Sequence[FlowDescription]) -> Callable[[Database], Tasks]:
     if capable.is_ours:
-        return BatchTasks(database)
+        return BatchTasks
     logger.warning("another implementation's pgflow schema is there: working with the contract's functions alone")
-    return ContractTasks(database, [(flow.slug, step_slug) for flow in flows for step_slug in flow.recording_steps])
+    recording = [(flow.slug, step_slug) for flow in flows for step_slug in flow.recording_steps]
+    return lambda database: ContractTasks(database, recording)
 
 
 def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
@@ -144,15 +160,17 @@ def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data
             logger.warning("%s: changed in the database, as the code has it: %s", flow.slug, change)
 
 
-def _drain(database: Database, parts: _Parts, request: StopRequest) -> None:
-    """Stop claiming, let what runs finish or meet its deadline, deliver. A second request kills what runs and
-    leaves the database a few seconds; threads that still wait for it then end with the process."""
+def _drain(database: Database, parts: _Parts, grace: float | None, request: StopRequest) -> None:
+    """Stop claiming, let what runs finish or meet its deadline, deliver. After ``grace`` seconds, or at a second
+    request, what runs is killed and handed back; after a second request the database has a few seconds, and threads
+    that still wait for it then end with the process."""
     logger.info("draining: no new tasks, waiting for those that run")
     pool, collector = parts.pool, parts.collector
     parts.listener.stop()
+    parts.rescue.stop()
     parts.dispatcher.stop()
-    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped)
-    if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty):
+    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped, within=grace)
+    if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty, within=grace):
         logger.info("ending at once: running tasks are killed and handed back")
     pool.stop("the worker was ended")
     request.only_delivery_is_left()
@@ -164,6 +182,8 @@ def _drain(database: Database, parts: _Parts, request: StopRequest) -> None:
     parts.leases.stop()
     if not request.wait_patiently(parts.leases.wait_until_stopped):
         parts.leases.abandon()
+    request.wait_patiently(parts.rescue.wait_until_stopped)
+    parts.reserved.close()
     _end(pool)
     if undelivered:
         raise UndeliveredError(count=undelivered, target=database.target)
