@@ -12,6 +12,7 @@ from pgflow.database.embedded import installation
 from tests.support.embedded import (
     AS_ROOT,
     User,
+    family,
     keeper_of,
     layout,
     wait_until_ended,
@@ -22,10 +23,11 @@ def test_a_killed_keeper_takes_the_server_down_and_is_replaced(home: Path, start
     user = start().opened()
     postmaster = user.postmaster()
 
+    server = family(postmaster)
     keeper_of(home).kill()
 
     if sys.platform == "linux":
-        wait_until_ended(postmaster)
+        wait_until_ended(*server)
     replacement = start().opened().postmaster()
     assert replacement != postmaster
     assert user.postmaster() == replacement
@@ -35,8 +37,9 @@ def test_a_killed_keeper_is_replaced_by_its_old_users_next_use(home: Path, start
     user = start().opened()
     postmaster = user.postmaster()
 
+    server = family(postmaster)
     keeper_of(home).kill()
-    wait_until_ended(postmaster)
+    wait_until_ended(*server)
 
     assert user.postmaster() != postmaster
 
@@ -46,8 +49,9 @@ def test_a_killed_server_is_started_again_under_its_users(home: Path, start: Cal
     postmaster = user.postmaster()
     keeper = keeper_of(home)
 
+    server = family(postmaster)
     os.kill(postmaster, signal.SIGKILL)
-    wait_until_ended(postmaster)
+    wait_until_ended(*server)
 
     replacement = user.postmaster()
     assert replacement != postmaster
