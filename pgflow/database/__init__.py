@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
+import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from types import TracebackType
@@ -60,6 +61,7 @@ class Database:
         self._max_connections = max_connections
         # By pid, because a child inherits this object. The parent's pool stays referenced: its finalizer
         # would wait for locks that the parent's threads held when the child was forked.
+        self._in_use: set[psycopg.Connection[TupleRow]] = set()
         self._pools: dict[int, ConnectionPool[psycopg.Connection[TupleRow]]] = {}
 
     @staticmethod
@@ -87,7 +89,7 @@ class Database:
         """Which database this is, in words, without its password."""
         return address.describe(self.conninfo)
 
-    @contextmanager
+    @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """A connection in one transaction, committed at the end of the block, rolled back by an exception.
 
@@ -102,13 +104,13 @@ class Database:
         with self._pooled() as connection:
             return Transaction(connection).fetch_all(query, parameters)
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Named queries in one transaction. Raises as ``connection`` does."""
         with self.connection() as connection:
             yield Transaction(connection)
 
-    @contextmanager
+    @contextlib.contextmanager
     def own_connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """A connection that is not the pool's, in autocommit, closed at the end of the block; for who holds one long.
 
@@ -135,6 +137,13 @@ class Database:
         row = self.fetch_one("flow_input", {"run_id": run_id})
         return None if row is None else row["input"]
 
+    def sever(self) -> None:
+        """Cut the connections that are in use, so that whoever waits for an answer on one sees it as lost. Any thread
+        may call this."""
+        for connection in tuple(self._in_use):
+            with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close this process's connections. The object cannot be used afterwards."""
         pool = self._pools.get(os.getpid())
@@ -155,17 +164,19 @@ class Database:
     def _wake_server(self) -> None:
         """Called before connecting, at first use in a process and after a failure."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def _pooled(self) -> Iterator[psycopg.Connection[TupleRow]]:
         pool = self._pool()
         connection = self._take(pool)
         try:
+            self._in_use.add(connection)
             yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if connection.closed:
                 raise self._unreachable(error) from error
             raise
         finally:
+            self._in_use.discard(connection)
             pool.putconn(connection)
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[TupleRow]]:

@@ -14,6 +14,7 @@ from pgflow.database.tasks import FailedAttempt, Holding, Tasks
 from pgflow.outcome import Cancelled, Completed, Failed, Outcome, Released
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.holdings import Holdings
+from pgflow.worker.pulse import Pulse
 from pgflow.worker.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Collector:
         self._undelivered_characters = 0
         self.late = 0
         """How many results were dropped, because their tasks were no longer held here or their runs had ended."""
+        self.pulse = Pulse("collector", is_patient=True)
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -117,6 +119,10 @@ class Collector:
         return len(undelivered)
 
     def _loop(self) -> None:
+        with self.pulse.life():
+            self._collect()
+
+    def _collect(self) -> None:
         while batch := self._next_batch():
             self._flush(batch)
             if self._abandoned.is_set():
@@ -133,7 +139,7 @@ class Collector:
         """The oldest outcomes, within the bounds of a batch; empty when stopped and everything is delivered."""
         batch: list[Item] = []
         characters = 0
-        with self._changed:
+        with self.pulse.resting(), self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
             while self._waiting and len(batch) < MAX_BATCH_TASKS:
                 size = self._waiting[0].size
@@ -155,6 +161,7 @@ class Collector:
         """One statement for the items. If the database refuses their data, each half for itself, until the bad
         item is alone: it alone fails, with PostgreSQL's message."""
         for tries in itertools.count(1):
+            self.pulse.beat()
             try:
                 self._count_late(items, verdicts(self._tasks, items))
                 self._backoff.reset()

@@ -15,6 +15,7 @@ from pgflow.worker.backoff import Backoff
 from pgflow.worker.collector import Collector
 from pgflow.worker.holdings import Holdings
 from pgflow.worker.pool import Pool
+from pgflow.worker.pulse import Pulse
 from pgflow.worker.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Dispatcher:
         self._admission = admission
         self._uncertain_until = self._next_inventory = 0.0
         self._backoff = Backoff()
+        self.pulse = Pulse("dispatcher", is_patient=True)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-dispatcher", daemon=True)
 
@@ -71,18 +73,23 @@ class Dispatcher:
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
-        while not self._stopping.is_set():
-            idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
-            if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
-                continue
-            if not self._admission.is_open():
-                self._stopping.wait(ADMISSION_SECONDS)
-                continue
-            found = self._dispatch(idle)
-            if found:
-                self._wakeup.found()
-            if found < idle:
-                self._wakeup.wait()
+        with self.pulse.life():
+            while not self._stopping.is_set():
+                self.pulse.beat()
+                self._turn()
+
+    def _turn(self) -> None:
+        idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
+        if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
+            return
+        if not self._admission.is_open():
+            self._stopping.wait(ADMISSION_SECONDS)
+            return
+        found = self._dispatch(idle)
+        if found:
+            self._wakeup.found()
+        if found < idle:
+            self._wakeup.wait()
 
     def _dispatch(self, idle: int) -> int:
         """Claim up to ``idle`` tasks and start them; how many there were."""

@@ -11,6 +11,7 @@ from pgflow.database import Database, workers
 from pgflow.database.failures import FAILURES
 from pgflow.database.tasks import ClaimedTask, Tasks
 from pgflow.worker.holdings import Held, Holdings
+from pgflow.worker.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Leases:
         self._holdings = holdings
         self._on_deprecated = on_deprecated
         self._on_lost = on_lost
+        self.pulse = Pulse("leases", is_patient=True)
         self._is_deprecated = False
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -73,8 +75,17 @@ class Leases:
         self._abandoned.set()
 
     def _loop(self) -> None:
+        with self.pulse.life():
+            self._keep()
+            self._try(
+                "the worker's rows could not be marked stopped",
+                lambda: workers.mark_stopped(self._database, self._worker_ids),
+            )
+
+    def _keep(self) -> None:
         next_beat = next_look = time.monotonic()
         while not self._stopping.wait(max(0.0, min(next_beat, next_look) - time.monotonic())):
+            self.pulse.beat()
             now = time.monotonic()
             if now >= next_beat:
                 next_beat = now + HEARTBEAT_SECONDS
@@ -82,10 +93,6 @@ class Leases:
             if now >= next_look:
                 next_look = now + LOOK_SECONDS
                 self._try("the tasks that run could not be looked at", self._renew)
-        self._try(
-            "the worker's rows could not be marked stopped",
-            lambda: workers.mark_stopped(self._database, self._worker_ids),
-        )
 
     def _try(self, failure: str, action: Callable[[], None]) -> None:
         try:

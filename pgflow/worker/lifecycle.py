@@ -30,6 +30,7 @@ from pgflow.worker.pool import Pool
 from pgflow.worker.rescue import Rescue
 from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
+from pgflow.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def serve(
     if capable.is_ours:
         parts.wakeup.use(TaskBell(database, worker_ids, parts.listener))
         parts.listener.start()
-    for part in (parts.collector, parts.leases, parts.rescue, parts.dispatcher):
+    for part in (parts.collector, parts.leases, parts.rescue, parts.dispatcher, parts.watchdog):
         part.start()
     try:
         on_ready(list(worker_ids))
@@ -96,6 +97,7 @@ class _Parts:
     leases: Leases
     rescue: Rescue
     listener: Listener
+    watchdog: Watchdog
     reserved: Database
     """The leases' own, whose connection nothing else uses."""
 
@@ -113,14 +115,23 @@ class _Parts:
         collector = Collector(tasks, wakeup, holdings)
         pool.report_to(collector.put)
         admission = Admission(options.min_free_memory)
+        dispatcher = Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission)
+        leases = Leases(reserved, tasks_in(reserved), ids, holdings, on_deprecated=request.drain, on_lost=pool.condemn)
+        rescue = Rescue(database, tasks, ids)
+
+        def sever() -> None:
+            database.sever()
+            reserved.sever()
+
         return _Parts(
             pool,
             wakeup,
             collector,
-            Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission),
-            Leases(reserved, tasks_in(reserved), ids, holdings, on_deprecated=request.drain, on_lost=pool.condemn),
-            Rescue(database, tasks, ids),
+            dispatcher,
+            leases,
+            rescue,
             Listener(database, worker_ids, on_tasks=wakeup.notify),
+            Watchdog([part.pulse for part in (pool, dispatcher, collector, leases, rescue)], sever),
             reserved,
         )
 
@@ -166,6 +177,7 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     that still wait for it then end with the process."""
     logger.info("draining: no new tasks, waiting for those that run")
     pool, collector = parts.pool, parts.collector
+    parts.watchdog.stop()
     parts.listener.stop()
     parts.rescue.stop()
     parts.dispatcher.stop()

@@ -31,6 +31,7 @@ from pgflow.worker.flows import FlowDescriptions, read_description
 from pgflow.worker.limits import Limits
 from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import exists
+from pgflow.worker.pulse import Pulse
 from pgflow.worker.slot import Slot
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Pool:
         ]
         self._look_reader, self._look_writer = os.pipe()
         os.set_blocking(self._look_writer, False)
+        self.pulse = Pulse("watch over the pool", is_patient=False)
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._loop, name="pgflow-watch", daemon=True)
 
@@ -214,13 +216,18 @@ class Pool:
     # The watch.
 
     def _loop(self) -> None:
-        while not self._stopping.is_set():
-            self._sleep()
-            self._oom.look()
-            doomed = [slot for slot in self._slots if slot.doom_if_due()]
-            dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
-            for slot in doomed:
-                slot.execute_doom(dump_until)
+        with self.pulse.life():
+            while not self._stopping.is_set():
+                self.pulse.beat()
+                self._sleep()
+                self._oom.look()
+                self._execute_doomed()
+
+    def _execute_doomed(self) -> None:
+        doomed = [slot for slot in self._slots if slot.doom_if_due()]
+        dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
+        for slot in doomed:
+            slot.execute_doom(dump_until)
 
     def _sleep(self) -> None:
         """Until a process dies, a deadline comes, a task is condemned, or WATCH_SECONDS have passed."""

@@ -13,6 +13,7 @@ from pgflow.database.failures import FAILURES
 from pgflow.database.tasks import Tasks
 from pgflow.database.workers import Suspect
 from pgflow.process import identity
+from pgflow.worker.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Rescue:
         self._tasks = tasks
         self._worker_ids = list(worker_ids)
         self._seen: dict[str, tuple[datetime | None, float]] = {}
+        self.pulse = Pulse("rescue", is_patient=True)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-rescue", daemon=True)
 
@@ -55,15 +57,20 @@ class Rescue:
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
-        while True:
-            try:
-                self._look()
-            except FAILURES as error:
-                self._seen.clear()
-                if not self._stopping.is_set():
-                    logger.warning("looking for dead workers failed: %s", error)
-            if self._stopping.wait(LOOK_SECONDS):
-                return
+        with self.pulse.life():
+            while True:
+                self._try_to_look()
+                if self._stopping.wait(LOOK_SECONDS):
+                    return
+
+    def _try_to_look(self) -> None:
+        self.pulse.beat()
+        try:
+            self._look()
+        except FAILURES as error:
+            self._seen.clear()
+            if not self._stopping.is_set():
+                logger.warning("looking for dead workers failed: %s", error)
 
     def _look(self) -> None:
         suspects = workers.suspects(self._database, self._worker_ids)
