@@ -58,7 +58,7 @@ class Database:
     def __init__(self, conninfo: str, *, max_connections: int = 4, application_name: str = "pgflow") -> None:
         self.conninfo = conninfo
         self._complete_conninfo = address.complete(conninfo, application_name)
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         # By pid, because a child inherits this object. The parent's pool stays referenced: its finalizer
         # would wait for locks that the parent's threads held when the child was forked.
         self._in_use: set[psycopg.Connection[TupleRow]] = set()
@@ -75,7 +75,7 @@ class Database:
 
     def order(self) -> dict[str, Any]:
         """What another process needs to use the same database, as JSON values; secrets included."""
-        return {"conninfo": self.conninfo, "max_connections": self._max_connections}
+        return {"conninfo": self.conninfo, "max_connections": self.max_connections}
 
     def reserved(self) -> Database:
         """The same database with a connection of its own, for who must not wait for others."""
@@ -193,7 +193,7 @@ class Database:
             self._complete_conninfo,
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
-            max_size=self._max_connections,
+            max_size=self.max_connections,
             check=_check,
             # The pool's own retries back off up to minutes; ours come with the next use.
             reconnect_timeout=0,
@@ -211,7 +211,7 @@ class Database:
                     self._require_reachable()
                 if time.monotonic() > deadline:
                     raise DatabaseBusyError(
-                        connections=self._max_connections, target=self.target, seconds=BUSY_TIMEOUT_SECONDS
+                        connections=self.max_connections, target=self.target, seconds=BUSY_TIMEOUT_SECONDS
                     ) from None
 
     def _require_reachable(self) -> None:

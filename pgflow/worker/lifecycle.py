@@ -16,7 +16,7 @@ from pgflow.database.capabilities import Capabilities
 from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
-from pgflow.errors import UndeliveredError
+from pgflow.errors import UndeliveredError, UsageError
 from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
@@ -34,9 +34,8 @@ from pgflow.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
-CONNECTIONS = 4
-"""One each for the dispatcher, the collector and the rescue, and one to spare. The leases and the listener have their
-own beside them."""
+CONNECTIONS = 3
+"""One each for the dispatcher, the collector and the rescue. The leases and the listener have their own beside them."""
 _LOOK_SECONDS = 0.2
 
 
@@ -54,6 +53,11 @@ def serve(
     psycopg.Error; afterwards only UndeliveredError. Returns without ``on_ready`` when asked to stop before that.
     """
     _hide_main()
+    if database.max_connections < CONNECTIONS:
+        raise UsageError(
+            message=f"A worker needs a database with max_connections of at least {CONNECTIONS}, one for each of its "
+            f"threads, got {database.max_connections}"
+        )
     with database.connection() as connection:
         schema.ensure(connection)
         capable = capabilities.look(connection)
