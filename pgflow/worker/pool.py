@@ -68,7 +68,7 @@ class Pool:
 
     Threads: ``pgflow-watch`` looks after deadlines and deaths; ``take_idle`` and ``run`` are for the
     dispatcher's thread; who is given to ``report_to`` is called, once for every task, from whichever thread learns of
-    its end.
+    its end. ``on_look`` is called by the watch, at least every WATCH_SECONDS.
     """
 
     def __init__(
@@ -78,12 +78,14 @@ class Pool:
         slots: int,
         *,
         preload: bool,
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pgflow-worker-"))
         self._importing = self._folder / "importing"
         self._on_end: Callable[[ClaimedTask, Outcome], None] = _nobody
         self._references = tuple(references)
         self._preload = preload
+        self._on_look = on_look
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
         self._held = 0
@@ -206,6 +208,7 @@ class Pool:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             self._sleep()
+            self._on_look()
             doomed = [slot for slot in self._slots if slot.doom_if_due()]
             dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
             for slot in doomed:

@@ -205,6 +205,7 @@ class Slot:
         process = self._process
         is_sound = isinstance(outcome, Completed | Failed)
         if process is not None and not is_sound:
+            process.kill()  # before the verdict: nobody else shall do the task while something of this one goes on
             self._retire(process)
         self._listener.task_ended(running.task, outcome)
         if is_sound:
@@ -256,7 +257,6 @@ class Slot:
         else:
             frames = stack.await_dump(self._dump_fd, process.main_thread, dump_until)
             outcome = self._timed_out(running, frames)
-        process.kill()
         self._announce(running, outcome)
 
     def _due(self, running: _Running) -> float:
@@ -289,7 +289,6 @@ class Slot:
         if process is None or not process.has_lost_its_forkserver():
             return self._crashed(running, exit_code)
         logger.error("%s: the forkserver died; %s is handed back", self, running.task)
-        process.kill()  # it may go on for a moment, and nobody else shall do its task meanwhile
         return Released("the forkserver died")
 
     def _crashed(self, running: _Running, exit_code: int | None) -> Crashed:
