@@ -84,6 +84,27 @@ def test_a_crash_and_a_kill_leave_the_other_slots_alone(tmp_path: Path) -> None:
     family.wait_until_gone(members)
 
 
+def test_a_pool_process_that_renamed_itself_is_not_taken_for_an_orphan(tmp_path: Path) -> None:
+    with running_pool(2) as running:
+        input = {"began": str(tmp_path / "began"), "go": str(tmp_path / "go")}
+        running.run("rename_and_wait", input, timeout=100)
+        wait_until((tmp_path / "began").exists, "the handler runs")
+        for _ in range(3):
+            assert isinstance(running.outcome("segfault"), Crashed)
+        (tmp_path / "go").touch()
+        assert running.end()[1] == Completed('"went"')
+
+
+def test_a_pool_process_that_is_starting_is_not_taken_for_an_orphan(caplog: pytest.LogCaptureFixture) -> None:
+    with running_pool(4) as running:
+        for number in range(80):
+            running.run("exit_at_once", {"code": 3})
+            if number >= 3:
+                assert isinstance(running.end()[1], Crashed)
+    assert "did not start" not in caplog.text
+    assert "while it was idle" not in caplog.text
+
+
 def test_what_a_handler_left_ends_with_the_pool(tmp_path: Path) -> None:
     with running_pool(1) as running:
         input = {"folder": str(tmp_path), "then": "add_one", "value": 1}

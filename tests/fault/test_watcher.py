@@ -34,6 +34,26 @@ def test_kill_9_of_the_dispatchers_group_takes_everything_within_a_second(tmp_pa
         family.wait_until_gone(everything)
 
 
+def test_without_the_watcher_the_forkserver_takes_everything(tmp_path: Path) -> None:
+    with dispatching(*hanging_family(tmp_path)) as dispatcher:
+        everything = family.read(tmp_path) | dispatcher.all_pids()
+        os.kill(everything["watcher"], signal.SIGKILL)
+        dispatcher.kill()
+        family.wait_until_gone(everything)
+
+
+def test_without_the_forkserver_the_watcher_takes_what_carries_the_mark(tmp_path: Path) -> None:
+    with dispatching(*hanging_family(tmp_path)) as dispatcher:
+        everything = family.read(tmp_path) | dispatcher.all_pids()
+        dispatcher.process.send_signal(signal.SIGSTOP)  # so that it does not see the death
+        os.kill(everything["forkserver"], signal.SIGKILL)
+        dispatcher.kill()
+        lost = {everything[kind] for kind in ("cleared", "cleared orphan")}
+        family.wait_until_gone({name: pid for name, pid in everything.items() if pid not in lost})
+        for pid in lost:
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_watcher_ignores_what_ends_others(tmp_path: Path, number: signal.Signals) -> None:
     with dispatching(*hanging_family(tmp_path)) as dispatcher:

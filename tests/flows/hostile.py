@@ -223,3 +223,10 @@ def ask_for_the_failure(_input: Any) -> int:
 def run_a_program(input: Any) -> object:
     """Runs Python on the given source, in a session of its own."""
     return subprocess.check_call([sys.executable, "-c", input["source"]], start_new_session=True)
+
+
+@flow.step
+def rename_and_wait(input: Any) -> str:
+    """Gives this process another name, as setproctitle does, and waits as ``note_and_wait``."""
+    Path("/proc/self/comm").write_text("renamed")
+    return str(flow.handler("note_and_wait")(input))
