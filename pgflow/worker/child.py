@@ -23,8 +23,9 @@ from pgflow.errors import PgflowError
 from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
 from pgflow.outcome import Completed, Failed
-from pgflow.process import output, stack
+from pgflow.process import output, stack, subreaper
 from pgflow.reference import load_flow
+from pgflow.worker import leftovers
 from pgflow.worker.logbook import Logbook
 
 _PR_SET_PDEATHSIG = 1
@@ -56,6 +57,7 @@ class _Process:
         self.settings = settings
         self.pid = os.getpid()
         self.logbook = Logbook(settings.logbook)
+        self.undertaker = subreaper.Undertaker()
         self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
         self._flows: dict[str, Flow] | None = None
 
@@ -76,7 +78,9 @@ threads_lost: list[str] = []
 def initialize(settings: Settings) -> None:
     """Prepare this process: its own group, no outliving of the dispatcher, stack dumps, quiet signals."""
     global _process
+    leftovers.name_pool_process()
     os.setpgid(0, 0)
+    subreaper.become()
     _die_with_the_forkserver()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, keep_running)
@@ -142,6 +146,7 @@ def run_task(
         if os.getpid() != _process.pid:
             os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
         _process.logbook.end()
+        _process.undertaker.look()
     match outcome:
         case Completed(output_text):
             return COMPLETED, output_text, None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 import types
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgflow.database import Database, capabilities, schema, workers
@@ -17,6 +18,7 @@ from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
 from pgflow.errors import UndeliveredError, UsageError
+from pgflow.worker import ancestor
 from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
@@ -31,12 +33,15 @@ from pgflow.worker.rescue import Rescue
 from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
 from pgflow.worker.watchdog import Watchdog
+from pgflow.worker.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 3
 """One each for the dispatcher, the collector and the rescue. The leases and the listener have their own beside them."""
 _LOOK_SECONDS = 0.2
+_FORKSERVER_SECONDS = 0.5
+"""The forkserver gets this long to end in order."""
 
 
 def serve(
@@ -61,7 +66,38 @@ def serve(
     with database.connection() as connection:
         schema.ensure(connection)
         capable = capabilities.look(connection)
-    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload, limits=options.limits())
+    with _watched() as watcher:
+        _serve(database, capable, options, on_ready, request, watcher)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[Watcher]:
+    """A watcher; in the end it kills what is left, the forkserver included."""
+    watcher = Watcher()
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        ancestor.end(_FORKSERVER_SECONDS)
+        watcher.end()
+
+
+def _serve(
+    database: Database,
+    capable: Capabilities,
+    options: Options,
+    on_ready: Callable[[list[str]], None],
+    request: StopRequest,
+    watcher: Watcher,
+) -> None:
+    pool = Pool(
+        options.flows,
+        database.conninfo,
+        options.slots,
+        preload=options.preload,
+        limits=options.limits(),
+        on_look=watcher.keep,
+    )
     pool.start()
     try:
         flows = _learn_flows(pool, request)

@@ -51,7 +51,7 @@ class Pool:
 
     Threads: ``pgflow-watch`` looks after deadlines and deaths; ``take_idle`` and ``run`` are for the
     dispatcher's thread; who is given to ``report_to`` is called, once for every task, from whichever thread learns of
-    its end.
+    its end. ``on_look`` is called by the watch, at least every WATCH_SECONDS.
     """
 
     def __init__(
@@ -62,12 +62,14 @@ class Pool:
         *,
         preload: bool,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pgflow-worker-"))
         self._importing = self._folder / "importing"
         self._on_end: Callable[[ClaimedTask, Outcome], None] = _nobody
         self._references = tuple(references)
         self._preload = preload
+        self._on_look = on_look
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
         self._held = 0
@@ -221,6 +223,7 @@ class Pool:
                 self.pulse.beat()
                 self._sleep()
                 self._oom.look()
+                self._on_look()
                 self._execute_doomed()
 
     def _execute_doomed(self) -> None:

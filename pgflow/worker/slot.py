@@ -232,8 +232,11 @@ class Slot:
         """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
         while it wrote to the pool's channel, it may have left a lock behind."""
         process = self._process
-        is_fit = isinstance(outcome, Completed | Failed) and not (process is not None and self._is_worn(process))
+        is_sound = isinstance(outcome, Completed | Failed)
+        is_fit = is_sound and not (process is not None and self._is_worn(process))
         if process is not None and not is_fit:
+            if not is_sound:
+                process.kill()  # before the verdict: nobody else shall do the task while something of this one goes on
             self._retire(process)
         self._listener.task_ended(running.task, outcome)
         if is_fit:
@@ -331,7 +334,6 @@ class Slot:
         else:
             frames = self._last_frames()
         outcome = doomed.verdict(self._autopsy(running, frames))
-        process.kill()
         self._announce(running, outcome)
 
     def _due(self, running: _Running) -> float:
@@ -361,7 +363,6 @@ class Slot:
         if process is None or not process.has_lost_its_forkserver():
             return autopsy.ended(exit_code, oom_killer_struck=self._listener.oom_killer_struck())
         logger.error("%s: the forkserver died; %s is handed back", self, running.task)
-        process.kill()  # it may go on for a moment, and nobody else shall do its task meanwhile
         return Released("the forkserver died", counts=True)
 
     def _last_frames(self) -> tuple[stack.Frame, ...]:

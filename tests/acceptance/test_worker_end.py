@@ -17,7 +17,7 @@ import pytest
 from pgflow import Worker
 from pgflow.database import Database
 from pgflow.worker.options import Options
-from tests.support import servers
+from tests.support import family, servers
 from tests.support.cli import begun, hear, patient_flow, slow_import
 from tests.support.waiting import process_exists, wait_until
 from tests.support.worker import (
@@ -95,16 +95,18 @@ def test_stop_kills_and_hands_back_after_its_timeout(
     assert (task["status"], task["attempts_count"]) == ("queued", 0)
 
 
-def test_kill_9_of_the_dispatcher_ends_its_pool_processes(start_worker: Callable[..., Worker], runs: Runs) -> None:
+def test_kill_9_of_the_dispatcher_ends_all_that_it_and_its_handlers_started(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
+) -> None:
     worker = start_worker(HOSTILE)
     runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
-    hung = run_hostile(runs, "hang_blocking_all_signals")
-    wait_until(lambda: runs.tasks(hung)[0]["status"] == "started", "the handler hangs")
+    run_hostile(runs, "start_a_family", {"folder": str(tmp_path), "then": "hang_blocking_all_signals"})
+    members = family.read(tmp_path)
     dispatcher = dispatcher_of(worker)
-    children = dispatcher.children(recursive=True)
-    assert len(children) >= 2  # the forkserver and the pool process
+    below = {f"{child.name()} {child.pid}": child.pid for child in dispatcher.children(recursive=True)}
+    assert set(members.values()) <= set(below.values())  # where nothing is lost sight of
     dispatcher.kill()
-    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
+    family.wait_until_gone(below)
     assert worker.stop() == -signal.SIGKILL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ Ends = queue.SimpleQueue[tuple[str, Outcome, float]]
 class RunningPool:
     """A pool whose tasks' ends are queued with the time at which they came."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, reference: str = FLOW, on_look: Callable[[], None] = lambda: None) -> None:
         self.ends: Ends = queue.SimpleQueue()
         self.pool = Pool(
-            [FLOW],
+            [reference],
             "",
             slots,
             preload=True,
+            on_look=on_look,
         )
         self.pool.report_to(lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())))
         self.pool.start()
@@ -155,7 +156,7 @@ def test_printing_does_not_disturb_the_answer(running: RunningPool) -> None:
 
 def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -> None:
     assert running.pool.wait_for_idle(WAIT_SECONDS)
-    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "root", "1e5000", 1, 1, "w")
+    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "w", "root", "1e5000", 1, 1)
     assert running.pool.run(task)
     outcome = running.end()[1]
     assert isinstance(outcome, Failed)

@@ -117,3 +117,35 @@ def test_an_initdb_that_was_cut_off_is_done_again(used_home: Path, start: Callab
     layout(used_home).data.rename(layout(used_home).data.with_name("data.new"))
 
     assert start().opened().postmaster() > 0
+
+
+KILLED_WORKER_PROGRAM = """
+import os, sys
+from pgflow.database.choice import open_database
+from pgflow.process import lifeline, marker, subreaper, tree
+marker.put()
+subreaper.become()
+database = open_database()
+print("open", flush=True)
+sys.stdin.readline()
+tree.strike(lambda: tree.descendants(os.getpid()))
+lifeline.sweep(marker.identity)
+print("swept", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_server_that_a_handler_started_outlives_all_kills_of_its_worker(
+    home: Path, start: Callable[..., User]
+) -> None:
+    first = start(KILLED_WORKER_PROGRAM).opened()
+    user = start().opened()
+    keeper, postmaster = keeper_of(home), user.postmaster()
+
+    assert first.process.stdin is not None
+    first.process.stdin.write("\n")
+    first.process.stdin.flush()
+    assert first.read() == "swept"
+
+    assert keeper.is_running()
+    assert user.postmaster() == postmaster
