@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +25,30 @@ Ends = queue.SimpleQueue[tuple[str, Outcome, float]]
 class RunningPool:
     """A pool whose tasks' ends are queued with the time at which they came."""
 
-    def __init__(self, slots: int, reference: str = FLOW, on_look: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, slots: int, reference: str = FLOW, **options: Any) -> None:
         self.ends: Ends = queue.SimpleQueue()
-        self.pool = Pool(
-            [reference],
-            "",
-            slots,
-            preload=True,
-            on_look=on_look,
-        )
+        self.pool = Pool([reference], "", slots, preload=True, **options)
         self.pool.report_to(lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())))
         self.pool.start()
 
-    def run(self, step_slug: str, input: object = None, timeout: int = 1) -> None:
+    def run(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
         """Start a task as soon as a slot is idle."""
         assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
-        assert self.pool.run(
-            ClaimedTask(
-                flow_slug="hostile",
-                run_id="00000000-0000-0000-0000-000000000000",
-                step_slug=step_slug,
-                task_index=0,
-                attempt=1,
-                msg_id=1,
-                kind="root",
-                input=json.dumps(input),
-                timeout=timeout,
-                worker_id="00000000-0000-0000-0000-000000000000",
-                max_attempts=1,
-            )
+        task = ClaimedTask(
+            flow_slug="hostile",
+            run_id="00000000-0000-0000-0000-000000000000",
+            step_slug=step_slug,
+            task_index=0,
+            attempt=1,
+            msg_id=1,
+            kind="root",
+            input=json.dumps(input),
+            timeout=timeout,
+            worker_id="00000000-0000-0000-0000-000000000000",
+            max_attempts=1,
         )
+        assert self.pool.run(task)
+        return task
 
     def end(self) -> tuple[str, Outcome, float]:
         """The next task's end."""

@@ -119,7 +119,7 @@ def test_a_dead_forkserver_takes_what_can_be_found(tmp_path: Path) -> None:
         members = family.read(tmp_path)
         pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         os.kill(pid, signal.SIGKILL)
-        assert running.end()[1] == Released("the forkserver died")
+        assert running.end()[1] == Released("the forkserver died", counts=True)
         # Nothing tells any more whose these are: no mark, no group, no parent.
         lost = {kind: members.pop(kind) for kind in ("cleared", "cleared orphan")}
         family.wait_until_gone(members)

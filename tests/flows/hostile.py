@@ -230,3 +230,46 @@ def rename_and_wait(input: Any) -> str:
     """Gives this process another name, as setproctitle does, and waits as ``note_and_wait``."""
     Path("/proc/self/comm").write_text("renamed")
     return str(flow.handler("note_and_wait")(input))
+
+
+@flow.step
+def kill_itself(_input: Any) -> None:
+    """Dies as the OOM killer's victim does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow.step
+def hoard(_input: Any) -> None:
+    """Takes ever more memory, 16 MiB at a time, and uses it."""
+    hoarded = []
+    while True:
+        hoarded.append(bytearray(os.urandom(1 << 20) * 16))
+        time.sleep(0.02)
+
+
+@flow.step
+def hoard_in_a_subprocess(_input: Any) -> None:
+    """Lets a subprocess take the memory."""
+    subprocess.run([sys.executable, "-c", "x = bytearray(400 << 20); import time; time.sleep(1000)"], check=True)
+
+
+@flow.step(memory_limit="1GiB")
+def take(input: Any) -> int:
+    """Takes as many MiB as ``input`` says, and gives them back."""
+    return len(bytearray(input["mib"] << 20)) >> 20
+
+
+@flow.step
+def pid(_input: Any) -> int:
+    """The process's own."""
+    return os.getpid()
+
+
+@flow.step
+def keep(input: Any) -> int:
+    """Keeps as many MiB as ``input`` says in the process; its pid."""
+    _kept.append(bytearray(os.urandom(1 << 20) * input["mib"]))
+    return os.getpid()
+
+
+_kept: list[bytearray] = []
