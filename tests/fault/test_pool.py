@@ -155,7 +155,7 @@ def test_printing_does_not_disturb_the_answer(running: RunningPool) -> None:
 
 def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -> None:
     assert running.pool.wait_for_idle(WAIT_SECONDS)
-    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "root", "1e5000", 1, 1, "w")
+    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "w", "root", "1e5000", 1, 1)
     assert running.pool.run(task)
     outcome = running.end()[1]
     assert isinstance(outcome, Failed)
