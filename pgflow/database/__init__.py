@@ -16,6 +16,7 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import TupleRow, dict_row
+from psycopg.sql import SQL, Composed, Identifier
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pgflow.database import address
@@ -39,8 +40,19 @@ class Transaction:
 
     def fetch_all(self, query: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """The rows of ``queries/<query>.sql``, if it has any."""
+        return self._rows(named_query(query).encode(), parameters)
+
+    def fetch_all_of_queue(
+        self, query: str, flow_slug: str, parameters: Parameters | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows of ``queries/<query>.sql``, in which ``{queue}`` stands for the table of the flow's queue."""
+        # pgmq's tables are named in lower case.
+        statement = SQL(named_query(query)).format(queue=Identifier("pgmq", f"q_{flow_slug.lower()}"))
+        return self._rows(statement, parameters)
+
+    def _rows(self, statement: bytes | Composed, parameters: Parameters | None) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(named_query(query).encode(), parameters)
+            cursor.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from pgflow.database import Database, workers
-from pgflow.database.tasks import BatchTasks, ClaimedTask
+from pgflow.database.tasks import BatchTasks, ClaimedTask, Evidence, Holding
 from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
 from pgflow.worker import collector as collector_module
 from pgflow.worker.collector import Collector
@@ -127,9 +127,11 @@ def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
     sizes: list[int] = []
 
     class Counting(BatchTasks):
-        def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
+        def complete(
+            self, tasks: Sequence[Holding], outputs: Sequence[str], evidence: Sequence[Evidence] | None = None
+        ) -> list[str]:
             sizes.append(len(tasks))
-            return super().complete(tasks, outputs)
+            return super().complete(tasks, outputs, evidence)
 
     monkeypatch.setattr(collector_module, "MAX_BATCH_CHARACTERS", 1000)
     with core.connection.transaction():  # holds the first flush until everything else waits

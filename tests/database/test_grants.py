@@ -141,7 +141,8 @@ def test_functions_that_run_with_the_owners_rights_are_few(core: Core) -> None:
     )
     assert [row["proname"] for row in rows] == [
         *("await_tasks", "cancel_run", "claim_tasks", "complete_tasks", "fail_tasks", "get_run_with_states"),
-        *("release_tasks", "requeue_stalled_tasks", "retry_run", "setup_requeue_stalled_tasks_cron"),
+        *("release_tasks", "renew_tasks", "requeue_stalled_tasks", "requeue_tasks", "retry_run"),
+        "setup_requeue_stalled_tasks_cron",
         *("start_flow_with_states", "start_flows", "stop_awaiting_tasks"),
     ]
 
