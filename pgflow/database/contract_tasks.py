@@ -12,8 +12,8 @@ from typing import Any
 
 from pgflow import codec
 from pgflow.database import Database, Transaction
-from pgflow.database.tasks import ClaimedTask, Evidence, FailedAttempt, Holding, held_by, holdings
-from pgflow.outcome import NO_RETRY
+from pgflow.database.tasks import ClaimedTask, FailedAttempt, Holding, held_by, holdings
+from pgflow.outcome import NO_RETRY, Evidence
 
 _VERDICTS = {"completed": "completed", "failed": "failed", "queued": "retried", "started": "over", "skipped": "over"}
 """What a task's status after the contract's function says of our verdict."""

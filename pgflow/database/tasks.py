@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pgflow.database import Database
+from pgflow.outcome import Evidence
 
 Kind = Literal["root", "dependent", "map"]
-Evidence = Mapping[str, Any] | None
-"""What was seen of an attempt, for the history: JSON values by name."""
 
 
 @dataclass(frozen=True, slots=True)

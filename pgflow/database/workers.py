@@ -12,7 +12,6 @@ from pgflow.process.identity import ProcessIdentity
 
 SILENT_SECONDS = 6
 """A worker that has not shown for so long that it lives is a suspect."""
-_REQUEUE_LOCK_KEY = 0x70677271  # "pgrq"
 _RESCUE_LOCK_KEY = 0x70677273  # "pgrs"
 
 
@@ -78,12 +77,14 @@ def mark_stopped(database: Database, worker_ids: Iterable[str]) -> None:
     database.execute("mark_workers_stopped", {"worker_ids": list(worker_ids)})
 
 
-def suspects(database: Database, own_worker_ids: Iterable[str]) -> list[Suspect]:
-    """The workers but these that may be gone, by id."""
+def suspects(
+    database: Database, own_worker_ids: Iterable[str], silent_seconds: float = SILENT_SECONDS
+) -> list[Suspect]:
+    """The workers but these that have been silent for so long, or hold tasks although they have stopped, by id."""
     with database.transaction() as transaction:
         transaction.fetch_all("avoid_scans")
         rows = transaction.fetch_all(
-            "suspects", {"own_worker_ids": list(own_worker_ids), "silent_seconds": SILENT_SECONDS}
+            "suspects", {"own_worker_ids": list(own_worker_ids), "silent_seconds": silent_seconds}
         )
     processes = _processes(database, [row["worker_id"] for row in rows])
     return [Suspect(**row, process=processes.get(row["worker_id"])) for row in rows]
@@ -116,13 +117,6 @@ def rescuing(database: Database) -> Iterator[bool]:
     with database.transaction() as transaction:
         (row,) = transaction.fetch_all("try_lock", {"lock_key": _RESCUE_LOCK_KEY})
         yield row["is_locked"]
-
-
-def requeue_stalled_tasks(database: Database) -> int:
-    """Hand back what workers hold that have been silent for the task's timeout and 30 seconds; how many tasks. Does
-    nothing while another worker does it."""
-    row = database.fetch_one("requeue_stalled_tasks", {"lock_key": _REQUEUE_LOCK_KEY})
-    return int(row["requeued"]) if row is not None else 0
 
 
 def count_stalled_tasks(database: Database) -> int:

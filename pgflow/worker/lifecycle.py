@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import sys
 import types
 import uuid
@@ -18,6 +16,7 @@ from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
 from pgflow.errors import UndeliveredError, UsageError
+from pgflow.process import identity
 from pgflow.worker import ancestor
 from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
@@ -104,7 +103,8 @@ def _serve(
         _limit(pool, options, flows)
         _compile(database, flows, allow_data_loss=options.allow_data_loss)
         worker_ids = {flow.slug: str(uuid.uuid4()) for flow in flows}
-        workers.register(database, worker_ids, name=f"pgflow-py@{socket.gethostname()}:{os.getpid()}")
+        process = identity.of_this_process()
+        workers.register(database, worker_ids, name=f"pgflow-py@{process.host}:{process.pid}", process=process)
     except StopRequested:
         logger.info("stopped before it had started")
         pool.abandon()

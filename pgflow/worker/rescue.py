@@ -21,6 +21,8 @@ LOOK_SECONDS = 5.0
 SILENCE_SECONDS = 15.0
 """A worker is dead when its heartbeat has not changed for this long under our eyes. Heartbeats come every 5 s, and it
 is watched from 6 s without one; so its tasks are back within 6 + 5 + 15 seconds."""
+STALLED_LOOKS = 12
+"""At each so many looks tasks are counted that ``requeue_stalled_tasks``, which others call, left alone for good."""
 BATCH_TASKS = 500
 
 
@@ -38,6 +40,8 @@ class Rescue:
         self._database = database
         self._tasks = tasks
         self._worker_ids = list(worker_ids)
+        self._looks = 0
+        self._stalled = 0
         self._seen: dict[str, tuple[datetime | None, float]] = {}
         self.pulse = Pulse("rescue", is_patient=True)
         self._stopping = threading.Event()
@@ -73,7 +77,12 @@ class Rescue:
                 logger.warning("looking for dead workers failed: %s", error)
 
     def _look(self) -> None:
-        suspects = workers.suspects(self._database, self._worker_ids)
+        # The first time those are looked at as well that showed a moment ago that they live: our predecessor on this
+        # host may have been killed just now.
+        suspects = workers.suspects(self._database, self._worker_ids, workers.SILENT_SECONDS if self._looks else 0.0)
+        if self._looks % STALLED_LOOKS == 0:
+            self._tell_of_stalled_tasks()
+        self._looks += 1
         now = time.monotonic()
         self._seen = {suspect.worker_id: self._first_seen(suspect, now) for suspect in suspects}
         dead = {
@@ -88,6 +97,12 @@ class Rescue:
                 for suspect, reason in dead.items():
                     self._rescue(suspect, reason)
                 workers.mark_dead(self._database, list(dead))
+
+    def _tell_of_stalled_tasks(self) -> None:
+        stalled = workers.count_stalled_tasks(self._database)
+        if stalled > self._stalled:
+            logger.warning("%d tasks have stalled for good, and their runs with them; see `pgflow doctor`", stalled)
+        self._stalled = stalled
 
     def _first_seen(self, suspect: Suspect, now: float) -> tuple[datetime | None, float]:
         seen = self._seen.get(suspect.worker_id)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from pgflow.database import Database, workers
-from pgflow.database.tasks import BatchTasks, ClaimedTask, Evidence, Holding
-from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
+from pgflow.database.tasks import BatchTasks, ClaimedTask, Holding
+from pgflow.outcome import Completed, Crashed, Evidence, Failed, Outcome, Released, TimedOut
 from pgflow.worker import collector as collector_module
 from pgflow.worker.collector import Collector
 from pgflow.worker.holdings import Holdings

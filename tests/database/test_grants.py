@@ -67,7 +67,6 @@ def test_a_worker_does_everything_that_a_worker_does(core: Core, roles: Callable
     assert workers.await_tasks(database, {"f": WORKER_ID}) is not None
     workers.stop_awaiting_tasks(database, [WORKER_ID])
     assert workers.heartbeat(database, [WORKER_ID]) is False
-    assert workers.requeue_stalled_tasks(database) == 0
     workers.mark_stopped(database, [WORKER_ID])
     assert runs.run_progress(database, str(run_id))[0].completed == 1
 
