@@ -217,10 +217,10 @@ def test_who_shows_that_it_lives_is_watched_anew(
     core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '7 seconds'")
     rescue = looking(database)
     rescue._look()
-    first = rescue._seen[DEAD]
+    first = rescue._seen[DEAD][1]
     core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '8 seconds'")
     rescue._look()
-    assert rescue._seen[DEAD] > first
+    assert rescue._seen[DEAD][1] > first
     workers.heartbeat(database, [DEAD])
     rescue._look()
     assert rescue._seen == {}
