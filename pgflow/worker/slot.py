@@ -404,9 +404,10 @@ class Slot:
         with self._lock:
             self._stopping.set()
             process, running = self._process, self._running
-        if running is not None and self._take(running):
-            if process is not None:
-                process.kill()
+        has_taken = running is not None and self._take(running)
+        if process is not None:
+            process.kill()
+        if running is not None and has_taken:
             self._listener.task_ended(running.task, Released(reason))
         self._renewal.set()
 

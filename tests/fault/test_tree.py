@@ -110,7 +110,7 @@ def test_what_a_handler_left_ends_with_the_pool(tmp_path: Path) -> None:
         input = {"folder": str(tmp_path), "then": "add_one", "value": 1}
         assert running.outcome("start_a_family", input, timeout=30) == Completed("2")
         members = family.read(tmp_path)
-    assert family.alive(members) == set()
+    family.wait_until_gone(members, 0.5)
 
 
 def test_a_dead_forkserver_takes_what_can_be_found(tmp_path: Path) -> None:

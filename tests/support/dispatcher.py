@@ -59,11 +59,11 @@ class Dispatcher:
 def dispatching(step_slug: str, input: object) -> Iterator[Dispatcher]:
     """A dispatcher, which is killed in the end if need be."""
     dispatcher = Dispatcher(step_slug, input)
-    try:
-        yield dispatcher
-    finally:
-        dispatcher.process.kill()
-        dispatcher.process.communicate()
+    with dispatcher.process:
+        try:
+            yield dispatcher
+        finally:
+            dispatcher.process.kill()
 
 
 def main() -> None:
