@@ -52,6 +52,9 @@ class SlotListener(Protocol):
     def slot_lost(self, slot: Slot) -> None:
         """The slot cannot take a task until it is idle again."""
 
+    def left_untidy(self, task: ClaimedTask, left: str) -> None:
+        """The task's process is replaced, because of what its handler left in it."""
+
     def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
         """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
 
@@ -128,13 +131,16 @@ class Slot:
             self._listener.slot_idle(self)
             return
 
-    def _retire(self, process: PoolProcess) -> bool:
-        """Part with a process, once; the slot's thread then starts another and discards this one."""
+    def _retire(self, process: PoolProcess, *, kill: bool = False) -> bool:
+        """Part with a process, once; the slot's thread then starts another and discards this one. With ``kill`` it has
+        ended before its successor starts."""
         with self._lock:
             if self._process is not process:
                 return False
             self._process = None
             self._retired.append(process)
+        if kill:
+            process.kill()
         self._renewal.set()
         return True
 
@@ -176,7 +182,7 @@ class Slot:
 
     def _on_result(self, running: _Running, future: ProcessFuture[child.Answer]) -> None:
         try:
-            kind, text, retry_delay = future.result()
+            kind, text, retry_delay, left = future.result()
         except FutureTimeoutError:
             self._settle(running, self._timed_out(running, ()))
         except ProcessExpired as death:
@@ -186,7 +192,7 @@ class Slot:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
             self._settle(running, self._died(running, None))
         else:
-            self._settle(running, Completed(text) if kind == child.COMPLETED else Failed(text, retry_delay))
+            self._settle(running, Completed(text) if kind == child.COMPLETED else Failed(text, retry_delay), left)
 
     def _take(self, running: _Running) -> bool:
         with self._lock:
@@ -195,20 +201,23 @@ class Slot:
             self._running = None
             return True
 
-    def _settle(self, running: _Running, outcome: Outcome) -> None:
+    def _settle(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
         if self._take(running):
-            self._announce(running, outcome)
+            self._announce(running, outcome, left)
 
-    def _announce(self, running: _Running, outcome: Outcome) -> None:
+    def _announce(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
         """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
-        while it wrote to the pool's channel, it may have left a lock behind."""
+        while it wrote to the pool's channel, it may have left a lock behind. Nor if the handler ``left`` something in
+        it that would meet the next task."""
         process = self._process
         is_sound = isinstance(outcome, Completed | Failed)
         if process is not None and not is_sound:
             self._retire(process)
         self._listener.task_ended(running.task, outcome)
-        if is_sound:
+        if is_sound and left is None:
             self._listener.slot_idle(self)
+        elif left is not None and process is not None and self._retire(process, kill=True):
+            self._listener.left_untidy(running.task, left)
 
     # The watch.
 
