@@ -43,9 +43,21 @@ def install(dump_fd: int) -> None:
 
     Call it in the main thread, once a process, before user code runs.
     """
+    write_to(dump_fd)
+    threading.Thread(target=threading.Event().wait, name="pgflow-stack-dump", daemon=True).start()
+
+
+def write_to(dump_fd: int) -> None:
+    """Let the stacks go to ``dump_fd``, whoever has redirected them."""
     faulthandler.enable(dump_fd, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, dump_fd, all_threads=True, chain=False)
-    threading.Thread(target=threading.Event().wait, name="pgflow-stack-dump", daemon=True).start()
+
+
+def uninstall() -> None:
+    """Write no more stacks. Needed before ``write_to`` if the signals' handlers were changed, which faulthandler does
+    not notice."""
+    faulthandler.disable()
+    faulthandler.unregister(DUMP_SIGNAL)
 
 
 def request(pid: int) -> None:
