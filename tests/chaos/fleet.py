@@ -37,7 +37,7 @@ class Place:
     @property
     def is_ready(self) -> bool:
         """Whether the worker has said that it serves."""
-        return "\nready: " in self.log.read_text(errors="replace")
+        return "ready: " in self.log.read_text(errors="replace")
 
     @property
     def has_ended(self) -> bool:

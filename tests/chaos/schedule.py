@@ -55,7 +55,7 @@ class Schedule:
 
     def start_runs(self, at: float) -> None:
         """Some runs of one flow."""
-        sizes = tuple(self._chance.randint(0, LARGEST_SIZE) for _ in range(self._chance.randint(2, 6)))
+        sizes = tuple(self._chance.randint(0, LARGEST_SIZE) for _ in range(self._chance.randint(4, 9)))
         self.events.append(Event(at, "start", flow=self._chance.choice(sorted(FLOWS)), sizes=sizes))
 
     def pool_process(self, at: float) -> None:
