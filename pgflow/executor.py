@@ -229,11 +229,16 @@ def _run_apart(work: Callable[[], Completed | Failed], timeout: float) -> Comple
     if not timeout > 0:
         raise UsageError(message=f"timeout must be more than 0 seconds, got {timeout!r}")
     end = forked.run(lambda: _to_wire(work()), timeout)
-    evidence = card.Evidence(frames=stack.handler_frames(end.frames, __file__), usage=end.usage, elapsed=end.elapsed)
+    evidence = card.Evidence(
+        frames=stack.handler_frames(end.frames, __file__),
+        usage=end.usage,
+        elapsed=end.elapsed,
+        exit_code=None if end.timed_out else end.exit_code,
+    )
     if end.timed_out:
-        return TimedOut(card.timed_out(timeout, evidence), timeout)
+        return TimedOut(card.timed_out(timeout, evidence), timeout, evidence.values())
     if end.answer is None:
-        return Crashed(card.crashed(end.exit_code, evidence), end.exit_code)
+        return Crashed(card.crashed(evidence), end.exit_code, evidence.values())
     return _from_wire(end.answer)
 
 

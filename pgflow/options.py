@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from pgflow import codec
 from pgflow.errors import FlowDefinitionError, OutputNotSerializableError
+from pgflow.quantity import parse_size
 
 Mode = Literal["fail", "skip", "skip-cascade"]
 ExhaustedMode = Literal["fail", "skip", "skip-cascade", "record"]
@@ -42,6 +43,9 @@ class StepOptions(FlowOptions, total=False):
     when_exhausted: ExhaustedMode | None
     """What becomes of the step when a task has no attempt left: "fail" unless given; with "record" the task completes
     with ``{"$error": {"message", "kind", "attempts"}}`` as its output."""
+    memory_limit: str | int | None
+    """Resident memory that a task may take with everything it starts: bytes, or text such as "512MiB"; past it the task
+    is killed and fails as out of memory. The worker's ``--memory`` unless given."""
 
 
 Check = Callable[[str, Any], Any]
@@ -86,6 +90,14 @@ def one_of(choices: tuple[str, ...]) -> Check:
     return check
 
 
+def size(name: str, value: Any) -> int:
+    """A check for sizes; gives bytes."""
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise FlowDefinitionError(message=f"{name} {error}") from None
+
+
 FLOW_OPTIONS: Mapping[str, Check] = {
     "max_attempts": whole_number(0, "attempts"),
     "base_delay": whole_number(0, "seconds"),
@@ -98,6 +110,7 @@ STEP_OPTIONS: Mapping[str, Check] = {
     "if_not": pattern,
     "when_unmet": one_of(MODES),
     "when_exhausted": one_of(EXHAUSTED_MODES),
+    "memory_limit": size,
 }
 
 

@@ -43,10 +43,9 @@ def _step_shape(step: Step) -> dict[str, Any]:
 
 
 def _contract_options(step: Step) -> dict[str, Any]:
-    """The contract does not know "record"; to it such a step fails."""
-    return {
-        name: value for name, value in step.options.items() if not (name == "when_exhausted" and step.records_failures)
-    }
+    """The contract does not know "record", to it such a step fails; nor what the worker alone heeds."""
+    unknown = {"memory_limit", *(("when_exhausted",) if step.records_failures else ())}
+    return {name: value for name, value in step.options.items() if name not in unknown}
 
 
 def _wrapped(pattern: Mapping[str, Any] | None) -> dict[str, Any]:

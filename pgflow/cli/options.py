@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pgflow.errors import InputNotDecodableError, OutputNotSerializableError, UsageError
+from pgflow.quantity import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from pgflow.flow import Flow
@@ -37,6 +39,73 @@ no_preload_option = click.option(
     is_flag=True,
     help="Import the flows in each pool process by itself.",
 )
+
+
+class Size(click.ParamType[int]):
+    """Bytes, as ``parse_size`` takes them."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes."""
+        try:
+            return parse_size(int(value) if isinstance(value, str) and value.isdigit() else value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, as ``parse_duration`` takes them."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_LIMITS = (
+    click.option(
+        "--memory",
+        type=Size(),
+        metavar="SIZE",
+        help="What a task may have resident, with what it starts, if its step does not say: 512MiB, 2G. Past it the "
+        "task is killed.",
+    ),
+    click.option(
+        "--max-address-space", type=Size(), metavar="SIZE", help="RLIMIT_AS of each pool process (MemoryError past it)."
+    ),
+    click.option(
+        "--max-tasks-per-process",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Replace a pool process after N tasks.",
+    ),
+    click.option(
+        "--max-memory-per-process",
+        type=Size(),
+        metavar="SIZE",
+        help="Replace a pool process that has more resident after a task.",
+    ),
+    click.option(
+        "--min-free-memory",
+        type=Size(),
+        metavar="SIZE",
+        help="Claim nothing while the machine has less to give.",
+    ),
+)
+
+
+def limit_options(command: CommandT) -> CommandT:
+    """The options that limit what tasks and processes take, as Worker's arguments of these names."""
+    for option in reversed(_LIMITS):
+        command = option(command)
+    return command
 
 
 def read_input(source: str) -> Any:

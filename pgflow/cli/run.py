@@ -18,6 +18,7 @@ from pgflow.cli.options import (
     allow_data_loss_option,
     database_option,
     input_option,
+    limit_options,
     no_preload_option,
     read_input,
     slots_option,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @input_option
 @database_option
 @slots_option
+@limit_options
 @allow_data_loss_option
 @no_preload_option
 @click.option("--continue", "run_id", metavar="RUN_ID", help="Go on with a run that was interrupted.")
@@ -45,6 +47,7 @@ def run(
     allow_data_loss: bool,
     no_preload: bool,
     run_id: str | None,
+    **limits: int | None,
 ) -> None:
     """Start a run of FLOW and a worker, show how far it is, and print its output as one line of JSON.
 
@@ -67,6 +70,7 @@ def run(
             slots=slots,
             preload=not no_preload,
             allow_data_loss=allow_data_loss,
+            **limits,
             stderr=lines.writer,
         )
         with Interrupts(worker.end_at_once) as interrupts, _started(worker, interrupts):

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import click
 
-from pgflow.cli.options import allow_data_loss_option, database_option, no_preload_option, slots_option
+from pgflow.cli.options import (
+    Duration,
+    allow_data_loss_option,
+    database_option,
+    limit_options,
+    no_preload_option,
+    slots_option,
+)
 
 
 @click.command()
 @click.argument("flows", metavar="FLOW...", nargs=-1, required=True)
 @database_option
 @slots_option
+@limit_options
+@click.option(
+    "--grace",
+    type=Duration(),
+    metavar="DURATION",
+    help="How long running tasks may go on once asked to stop, then they are killed and handed back: 25s, 5m [default: "
+    "until their deadlines].",
+)
 @allow_data_loss_option
 @no_preload_option
 def worker(
-    flows: tuple[str, ...], database: str | None, slots: int | None, allow_data_loss: bool, no_preload: bool
+    flows: tuple[str, ...],
+    database: str | None,
+    slots: int | None,
+    grace: float | None,
+    allow_data_loss: bool,
+    no_preload: bool,
+    memory: int | None,
+    max_address_space: int | None,
+    max_tasks_per_process: int | None,
+    max_memory_per_process: int | None,
+    min_free_memory: int | None,
 ) -> None:
     """Serve FLOWs until SIGTERM, SIGHUP or Ctrl-C, then finish what runs and end with 0.
 
@@ -24,12 +49,22 @@ def worker(
 
     from pgflow.database.choice import open_database
     from pgflow.worker import available_cores
-    from pgflow.worker.lifecycle import CONNECTIONS, Options, log_to_stderr, serve
+    from pgflow.worker.lifecycle import CONNECTIONS, log_to_stderr, serve
+    from pgflow.worker.options import Options
     from pgflow.worker.stopping import StopRequest, stop_on_signals
 
     log_to_stderr(logging.INFO)
     options = Options(
-        flows=flows, slots=slots or available_cores(), preload=not no_preload, allow_data_loss=allow_data_loss
+        flows=flows,
+        slots=slots or available_cores(),
+        preload=not no_preload,
+        allow_data_loss=allow_data_loss,
+        memory=memory,
+        address_space=max_address_space,
+        tasks_per_process=max_tasks_per_process,
+        memory_per_process=max_memory_per_process,
+        min_free_memory=min_free_memory,
+        grace=grace,
     )
     request = StopRequest()
 

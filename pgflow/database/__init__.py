@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
+import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import TupleRow, dict_row
+from psycopg.sql import SQL, Composed, Identifier
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pgflow.database import address
@@ -38,8 +40,19 @@ class Transaction:
 
     def fetch_all(self, query: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """The rows of ``queries/<query>.sql``, if it has any."""
+        return self._rows(named_query(query).encode(), parameters)
+
+    def fetch_all_of_queue(
+        self, query: str, flow_slug: str, parameters: Parameters | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows of ``queries/<query>.sql``, in which ``{queue}`` stands for the table of the flow's queue."""
+        # pgmq's tables are named in lower case.
+        statement = SQL(named_query(query)).format(queue=Identifier("pgmq", f"q_{flow_slug.lower()}"))
+        return self._rows(statement, parameters)
+
+    def _rows(self, statement: bytes | Composed, parameters: Parameters | None) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(named_query(query).encode(), parameters)
+            cursor.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
 
@@ -57,9 +70,10 @@ class Database:
     def __init__(self, conninfo: str, *, max_connections: int = 4, application_name: str = "pgflow") -> None:
         self.conninfo = conninfo
         self._complete_conninfo = address.complete(conninfo, application_name)
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         # By pid, because a child inherits this object. The parent's pool stays referenced: its finalizer
         # would wait for locks that the parent's threads held when the child was forked.
+        self._in_use: set[psycopg.Connection[TupleRow]] = set()
         self._pools: dict[int, ConnectionPool[psycopg.Connection[TupleRow]]] = {}
 
     @staticmethod
@@ -73,7 +87,11 @@ class Database:
 
     def order(self) -> dict[str, Any]:
         """What another process needs to use the same database, as JSON values; secrets included."""
-        return {"conninfo": self.conninfo, "max_connections": self._max_connections}
+        return {"conninfo": self.conninfo, "max_connections": self.max_connections}
+
+    def reserved(self) -> Database:
+        """The same database with a connection of its own, for who must not wait for others."""
+        return Database.from_order(self.order() | {"max_connections": 1})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target}>"
@@ -83,7 +101,7 @@ class Database:
         """Which database this is, in words, without its password."""
         return address.describe(self.conninfo)
 
-    @contextmanager
+    @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """A connection in one transaction, committed at the end of the block, rolled back by an exception.
 
@@ -98,13 +116,13 @@ class Database:
         with self._pooled() as connection:
             return Transaction(connection).fetch_all(query, parameters)
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Named queries in one transaction. Raises as ``connection`` does."""
         with self.connection() as connection:
             yield Transaction(connection)
 
-    @contextmanager
+    @contextlib.contextmanager
     def own_connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """A connection that is not the pool's, in autocommit, closed at the end of the block; for who holds one long.
 
@@ -131,6 +149,13 @@ class Database:
         row = self.fetch_one("flow_input", {"run_id": run_id})
         return None if row is None else row["input"]
 
+    def sever(self) -> None:
+        """Cut the connections that are in use, so that whoever waits for an answer on one sees it as lost. Any thread
+        may call this."""
+        for connection in tuple(self._in_use):
+            with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close this process's connections. The object cannot be used afterwards."""
         pool = self._pools.get(os.getpid())
@@ -151,17 +176,19 @@ class Database:
     def _wake_server(self) -> None:
         """Called before connecting, at first use in a process and after a failure."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def _pooled(self) -> Iterator[psycopg.Connection[TupleRow]]:
         pool = self._pool()
         connection = self._take(pool)
         try:
+            self._in_use.add(connection)
             yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if connection.closed:
                 raise self._unreachable(error) from error
             raise
         finally:
+            self._in_use.discard(connection)
             pool.putconn(connection)
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[TupleRow]]:
@@ -178,7 +205,7 @@ class Database:
             self._complete_conninfo,
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=0,
-            max_size=self._max_connections,
+            max_size=self.max_connections,
             check=_check,
             # The pool's own retries back off up to minutes; ours come with the next use.
             reconnect_timeout=0,
@@ -196,7 +223,7 @@ class Database:
                     self._require_reachable()
                 if time.monotonic() > deadline:
                     raise DatabaseBusyError(
-                        connections=self._max_connections, target=self.target, seconds=BUSY_TIMEOUT_SECONDS
+                        connections=self.max_connections, target=self.target, seconds=BUSY_TIMEOUT_SECONDS
                     ) from None
 
     def _require_reachable(self) -> None:

@@ -17,6 +17,7 @@ _DEFAULTS = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
 }
 # A password with an unescaped @ ends up in the host, and so in libpq's messages.
 _CREDENTIALS = re.compile(r"[^\s'\"]*@")

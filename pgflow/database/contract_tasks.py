@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import compress
 from typing import Any
 
 from pgflow import codec
 from pgflow.database import Database, Transaction
-from pgflow.database.tasks import ClaimedTask, FailedAttempt, holdings
-from pgflow.outcome import NO_RETRY
+from pgflow.database.tasks import ClaimedTask, FailedAttempt, Holding, held_by, holdings
+from pgflow.outcome import NO_RETRY, Evidence
 
 _VERDICTS = {"completed": "completed", "failed": "failed", "queued": "retried", "started": "over", "skipped": "over"}
 """What a task's status after the contract's function says of our verdict."""
+_STATES = {"ready": "held", "over": "over"}
+"""What is judged of a task says whether it is still held; else it is lost."""
+_HAND_BACKS = 3
+"""How often a task is handed back whose worker died."""
 
 
 class ContractTasks:
@@ -54,40 +59,72 @@ class ContractTasks:
             ClaimedTask(**row, worker_id=worker_id, input=_input(row["kind"], started[row["msg_id"]])) for row in held
         ]
 
-    def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
-        """As in Tasks."""
+    def complete(
+        self, tasks: Sequence[Holding], outputs: Sequence[str], evidence: Sequence[Evidence] | None = None
+    ) -> list[str]:
+        """As in Tasks. There is no history that would keep the evidence."""
         with self._judged(tasks) as judged:
             return judged.settle("contract/complete_tasks", [True] * len(tasks), outputs=outputs)
 
-    def fail(self, tasks: Sequence[ClaimedTask], attempts: Sequence[FailedAttempt]) -> list[str]:
+    def fail(self, tasks: Sequence[Holding], attempts: Sequence[FailedAttempt]) -> list[str]:
         """As in Tasks."""
-        envelopes = [error_envelope(task, attempt) for task, attempt in zip(tasks, attempts, strict=True)]
         with self._judged(tasks) as judged:
-            is_last = judged.which_are_last([attempt.retry_delay == NO_RETRY for attempt in attempts])
-            is_recorded = [
-                last and (task.flow_slug, task.step_slug) in self._recording_steps
-                for task, last in zip(tasks, is_last, strict=True)
-            ]
-            judged.spend_attempts(is_last)
-            judged.settle("contract/complete_tasks", is_recorded, outputs=envelopes)
-            verdicts = judged.settle(
-                "contract/fail_tasks",
-                [not recorded for recorded in is_recorded],
-                error_messages=[attempt.error for attempt in attempts],
-                delays=[None if attempt.retry_delay == NO_RETRY else attempt.retry_delay for attempt in attempts],
-            )
+            return self._fail(judged, tasks, attempts)
+
+    def _fail(self, judged: _JudgedBatch, tasks: Sequence[Holding], attempts: Sequence[FailedAttempt]) -> list[str]:
+        envelopes = [error_envelope(task, attempt) for task, attempt in zip(tasks, attempts, strict=True)]
+        is_last = judged.which_are_last([attempt.retry_delay == NO_RETRY for attempt in attempts])
+        is_recorded = [
+            last and (task.flow_slug, task.step_slug) in self._recording_steps
+            for task, last in zip(tasks, is_last, strict=True)
+        ]
+        judged.spend_attempts(is_last)
+        judged.settle("contract/complete_tasks", is_recorded, among=("ready",), outputs=envelopes)
+        verdicts = judged.settle(
+            "contract/fail_tasks",
+            [True] * len(tasks),
+            error_messages=[attempt.error for attempt in attempts],
+            delays=[None if attempt.retry_delay == NO_RETRY else attempt.retry_delay for attempt in attempts],
+        )
         return [
             "recorded" if recorded and verdict == "completed" else verdict
             for recorded, verdict in zip(is_recorded, verdicts, strict=True)
         ]
 
-    def release(self, tasks: Sequence[ClaimedTask]) -> list[str]:
+    def release(self, tasks: Sequence[Holding]) -> list[str]:
         """As in Tasks."""
         with self._judged(tasks) as judged:
-            return judged.release()
+            return judged.hand_back("contract/release_tasks", "released", [True] * len(tasks))
+
+    def requeue(self, tasks: Sequence[Holding], reasons: Sequence[str]) -> list[str]:
+        """As in Tasks. There is no history that would tell of the times before."""
+        attempts = [
+            FailedAttempt(_given_up(task, reason), "crashed", NO_RETRY)
+            for task, reason in zip(tasks, reasons, strict=True)
+        ]
+        with self._judged(tasks) as judged:
+            judged.hand_back("contract/requeue_tasks", "requeued", judged.which_may_be_requeued())
+            return self._fail(judged, tasks, attempts)
+
+    def renew(self, tasks: Sequence[Holding], visible_seconds: Sequence[int | None]) -> list[str]:
+        """As in Tasks."""
+        with self._database.transaction() as transaction:
+            # Messages first, so that one whose task is handed back meanwhile becomes visible: see pgflow.renew_tasks.
+            kept = _those_locked(
+                transaction, {task: it for task, it in zip(tasks, visible_seconds, strict=True) if it is not None}
+            )
+            judged = transaction.fetch_all("contract/judge_tasks", holdings(tasks))
+            states = [_STATES.get(row["judgement"], "lost") for row in judged]
+            held = set(compress(tasks, (state == "held" for state in states)))
+            _keep_messages_invisible(transaction, {task: seconds for task, seconds in kept.items() if task in held})
+        return states
+
+    def held_by(self, worker_ids: Sequence[str]) -> list[Holding]:
+        """As in Tasks."""
+        return held_by(self._database, worker_ids)
 
     @contextmanager
-    def _judged(self, tasks: Sequence[ClaimedTask]) -> Iterator[_JudgedBatch]:
+    def _judged(self, tasks: Sequence[Holding]) -> Iterator[_JudgedBatch]:
         with self._database.transaction() as transaction:
             yield _JudgedBatch(transaction, tasks)
 
@@ -95,7 +132,7 @@ class ContractTasks:
 class _JudgedBatch:
     """A batch whose runs and tasks are locked, so that what a verdict on each of them meets cannot change any more."""
 
-    def __init__(self, transaction: Transaction, tasks: Sequence[ClaimedTask]) -> None:
+    def __init__(self, transaction: Transaction, tasks: Sequence[Holding]) -> None:
         self._transaction = transaction
         self._holdings = holdings(tasks)
         transaction.fetch_all("contract/lock_runs", self._holdings)
@@ -103,6 +140,8 @@ class _JudgedBatch:
         judged = transaction.fetch_all("contract/judge_tasks", self._holdings)
         self._verdicts = [row["judgement"] for row in judged]
         self._max_attempts = [row["max_attempts"] or 0 for row in judged]
+        self._requeued_counts = [row["requeued_count"] or 0 for row in judged]
+        self._has_stalled = [row["has_stalled"] for row in judged]
 
     def which_are_last(self, is_final: Sequence[bool]) -> list[bool]:
         """Which attempts no other shall follow: the final ones, and those that are the last the step has by now."""
@@ -118,20 +157,30 @@ class _JudgedBatch:
         ready = self._those(which, among=("ready",))
         self._transaction.fetch_all("contract/spend_attempts", self._chosen(ready, max_attempts=self._max_attempts))
 
-    def settle(self, query: str, which: Sequence[bool], **values: Sequence[Any]) -> list[str]:
+    def settle(
+        self, query: str, which: Sequence[bool], among: Collection[str] = ("ready", "over"), **values: Sequence[Any]
+    ) -> list[str]:
         """Call the contract's function for those that are ready, or over, whose messages it archives; all verdicts."""
-        settled = self._those(which, among=("ready", "over"))
+        settled = self._those(which, among)
         rows = self._transaction.fetch_all(query, self._chosen(settled, **values))
         for position, row in zip(compress(itertools.count(), settled), rows, strict=True):
             if self._verdicts[position] == "ready":
                 self._verdicts[position] = _VERDICTS[row["status"]]
         return self._verdicts
 
-    def release(self) -> list[str]:
-        """Release those that are ready; all verdicts."""
-        ready = self._those([True] * len(self._verdicts), among=("ready",))
-        self._transaction.fetch_all("contract/release_tasks", self._chosen(ready))
-        return ["released" if verdict == "ready" else verdict for verdict in self._verdicts]
+    def which_may_be_requeued(self) -> list[bool]:
+        """Which have not been requeued as often as may be."""
+        return [count < _HAND_BACKS for count in self._requeued_counts]
+
+    def hand_back(self, query: str, verdict: str, which: Sequence[bool]) -> list[str]:
+        """Hand those back that are ready, but none that has stalled for good; all verdicts."""
+        for position in compress(itertools.count(), self._those(self._has_stalled, among=("ready",))):
+            self._verdicts[position] = "stale"
+        ready = self._those(which, among=("ready",))
+        self._transaction.fetch_all(query, self._chosen(ready))
+        for position in compress(itertools.count(), ready):
+            self._verdicts[position] = verdict
+        return self._verdicts
 
     def _those(self, which: Sequence[bool], among: Collection[str]) -> list[bool]:
         return [chosen and verdict in among for chosen, verdict in zip(which, self._verdicts, strict=True)]
@@ -144,7 +193,41 @@ def _input(kind: str, started: Mapping[str, Any]) -> str:
     return str(started["flow_input"] if kind == "root" else started["input"])
 
 
-def error_envelope(task: ClaimedTask, attempt: FailedAttempt) -> str:
+def _those_locked(transaction: Transaction, tasks: Mapping[Holding, int]) -> dict[Holding, int]:
+    """Lock the messages of tasks; those of which nobody else had."""
+    locked: dict[Holding, int] = {}
+    for flow_slug, of_flow in _by_flow(tasks).items():
+        ids = {"message_ids": [task.msg_id for task in of_flow]}
+        found = {row["msg_id"] for row in transaction.fetch_all_of_queue("contract/lock_messages", flow_slug, ids)}
+        locked |= {task: tasks[task] for task in of_flow if task.msg_id in found}
+    return locked
+
+
+def _keep_messages_invisible(transaction: Transaction, tasks: Mapping[Holding, int]) -> None:
+    for flow_slug, of_flow in _by_flow(tasks).items():
+        transaction.fetch_all_of_queue(
+            "contract/keep_messages_invisible",
+            flow_slug,
+            {"message_ids": [task.msg_id for task in of_flow], "seconds": [tasks[task] for task in of_flow]},
+        )
+
+
+def _by_flow(tasks: Iterable[Holding]) -> dict[str, list[Holding]]:
+    flows: dict[str, list[Holding]] = {}
+    for task in tasks:
+        flows.setdefault(task.flow_slug, []).append(task)
+    return flows
+
+
+def _given_up(task: Holding, reason: str) -> str:
+    """Why a task fails that would be handed back once more, as ``requeue_tasks`` tells it of the last time."""
+    return (
+        f"Task was given up: it was handed back {_HAND_BACKS} times and its worker died again\n"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, worker {task.worker_id}: {reason.partition(chr(10))[0][:300]}"
+    )
+
+
+def error_envelope(task: Holding, attempt: FailedAttempt) -> str:
     """What a task completes with whose step records failures, as JSON text; ``fail_tasks`` makes the same."""
     error = {"message": attempt.error, "kind": attempt.kind, "attempts": task.attempt}
     return codec.encode({"$error": error})

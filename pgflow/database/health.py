@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
-from psycopg.sql import SQL, Identifier
 
-from pgflow.database import Database, capabilities, named_query, schema
+from pgflow.database import Database, capabilities, schema
 from pgflow.database.capabilities import Capabilities
 
 
@@ -87,14 +84,11 @@ def examine(database: Database, shapes: Mapping[str, str]) -> Health:
 def _queues(database: Database) -> Iterator[QueueState]:
     for row in database.fetch_all("flow_slugs"):
         slug = row["flow_slug"]
-        # pgmq's tables are named in lower case.
-        query = SQL(named_query("queue_state")).format(queue=Identifier("pgmq", f"q_{slug.lower()}"))
         try:
-            with database.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-                state: dict[str, Any] | None = cursor.execute(query).fetchone()
+            with database.transaction() as transaction:
+                (state,) = transaction.fetch_all_of_queue("queue_state", slug)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable):
             continue
-        assert state is not None
         if not state["visible"]:
             state["oldest"] = None
         yield QueueState(slug, **state)

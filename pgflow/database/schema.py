@@ -21,7 +21,7 @@ from psycopg.sql import SQL
 from pgflow._version import VERSION as PGFLOW_VERSION
 from pgflow.errors import SchemaError, SchemaMissingError, SchemaTooNewError
 
-VERSION = 3
+VERSION = 4
 """The version of the schema that this code installs and knows. A release that changes any of the SQL has a new one;
 what its tables need is in ``schema/migrations/<version>.sql``."""
 
@@ -55,6 +55,8 @@ FUNCTION_FILES = (
     "_archive_task_message",
     "_record_cancelled_attempts",
     "_archive_open_messages",
+    "_lock_messages",
+    "_keep_messages_invisible",
     # Events
     "_has_realtime",
     "_emits_events",
@@ -94,6 +96,7 @@ FUNCTION_FILES = (
     "await_tasks",
     "stop_awaiting_tasks",
     # Verdicts
+    "_look_at_tasks",
     "_judge_tasks",
     "_judge_outputs",
     "_fail_type_violations",
@@ -107,7 +110,11 @@ FUNCTION_FILES = (
     "_fail_exhausted_tasks",
     "fail_tasks",
     "fail_task",
+    "_hand_back_tasks",
     "release_tasks",
+    "_tell_hand_backs",
+    "requeue_tasks",
+    "renew_tasks",
     # Interventions
     "_lock_run",
     "_requeue_open_tasks",

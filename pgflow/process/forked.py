@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pgflow.errors import PgflowError
-from pgflow.process import stack, tree, usage
+from pgflow.process import stack, subreaper, tree, usage
 from pgflow.process.stack import Frame
 from pgflow.process.usage import Usage
 
@@ -71,6 +71,7 @@ def _child(work: Callable[[], bytes], writer: int, dump_fd: int) -> NoReturn:
     status = 1
     try:
         os.setpgid(0, 0)
+        subreaper.become()
         stack.install(dump_fd)
         answer = work()
         _write_all(writer, len(answer).to_bytes(_LENGTH_BYTES, "big") + answer)

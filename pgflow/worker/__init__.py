@@ -16,8 +16,10 @@ from pgflow.database import Database
 from pgflow.database.choice import open_database
 from pgflow.errors import UsageError, WorkerStartError
 from pgflow.flow import Flow
+from pgflow.quantity import parse_size
 from pgflow.reference import reference_of
-from pgflow.worker import preload
+from pgflow.worker import preload as preload_module
+from pgflow.worker.options import Options
 
 __all__ = ["Worker"]
 
@@ -38,6 +40,13 @@ class Worker:
     ``allow_data_loss`` recompiles flows whose steps have changed, deleting their runs. ``stderr`` is where the
     dispatcher logs and handlers print (as for subprocess.Popen; None: this process's).
 
+    Memory is in bytes or text such as "512MiB". ``memory`` is what a task may have resident with everything it starts,
+    where its step has no ``memory_limit``; past it the task is killed and fails as out of memory.
+    ``max_address_space`` is RLIMIT_AS of each pool process: past it the handler sees MemoryError. A process is replaced
+    after ``max_tasks_per_process`` tasks, and after one that left it with more than ``max_memory_per_process``.
+    Nothing is claimed while the machine has less than ``min_free_memory`` to give. Raises UsageError for values out of
+    range or in contradiction.
+
     When this process ends without ``stop``, however it ends, the dispatcher drains and ends too.
     """
 
@@ -49,18 +58,28 @@ class Worker:
         slots: int | None = None,
         preload: bool = True,
         allow_data_loss: bool = False,
+        memory: str | int | None = None,
+        max_address_space: str | int | None = None,
+        max_tasks_per_process: int | None = None,
+        max_memory_per_process: str | int | None = None,
+        min_free_memory: str | int | None = None,
         stderr: int | IO[Any] | None = None,
     ) -> None:
         if isinstance(flows, str) or not flows:
             raise UsageError(message=f"flows must be a list of at least one flow, got {flows!r}")
         self._owns_database = not isinstance(database, Database)
         self._database = database if isinstance(database, Database) else open_database(database)
-        self._flows = [flow if isinstance(flow, str) else reference_of(flow) for flow in flows]
-        self._slots = slots if slots is not None else available_cores()
-        if self._slots < 1:
-            raise UsageError(message=f"slots must be at least 1, got {self._slots}")
-        self._preload = preload
-        self._allow_data_loss = allow_data_loss
+        self._options = Options(
+            flows=tuple(flow if isinstance(flow, str) else reference_of(flow) for flow in flows),
+            slots=slots if slots is not None else available_cores(),
+            preload=preload,
+            allow_data_loss=allow_data_loss,
+            memory=_size("memory", memory),
+            address_space=_size("max_address_space", max_address_space),
+            tasks_per_process=max_tasks_per_process,
+            memory_per_process=_size("max_memory_per_process", max_memory_per_process),
+            min_free_memory=_size("min_free_memory", min_free_memory),
+        )
         self._stderr = stderr
         self._process: subprocess.Popen[str] | None = None
         self.flow_slugs: list[str] = []
@@ -80,7 +99,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             # The order for a forkserver is not this process's to pass on: the dispatcher imports no flow.
-            env={name: value for name, value in os.environ.items() if name != preload.VARIABLE},
+            env={name: value for name, value in os.environ.items() if name != preload_module.VARIABLE},
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which then calls stop
         )
@@ -103,15 +122,7 @@ class Worker:
         return self
 
     def _order(self) -> str:
-        return json.dumps(
-            {
-                "database": self._database.order(),
-                "flows": self._flows,
-                "slots": self._slots,
-                "preload": self._preload,
-                "allow_data_loss": self._allow_data_loss,
-            }
-        )
+        return json.dumps({"database": self._database.order(), "options": self._options.to_order()})
 
     def _abandon_start(self, failure: dict[str, Any] | None) -> NoReturn:
         process, self._process = self._process, None
@@ -171,6 +182,13 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _size(name: str, value: str | int | None) -> int | None:
+    try:
+        return None if value is None else parse_size(value)
+    except ValueError as error:
+        raise UsageError(message=f"{name} {error}") from None
 
 
 def available_cores() -> int:

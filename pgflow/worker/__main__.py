@@ -19,7 +19,8 @@ import psycopg
 from pgflow.database import Database
 from pgflow.database.failures import in_words
 from pgflow.errors import PgflowError
-from pgflow.worker.lifecycle import Options, log_to_stderr, serve
+from pgflow.worker.lifecycle import log_to_stderr, serve
+from pgflow.worker.options import Options
 from pgflow.worker.stopping import StopRequest, stop_on_signals
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,7 @@ def main() -> int:
     answer = _Answer()
     request = StopRequest()
     threading.Thread(target=_hear_parent, args=(request,), name="pgflow-parent", daemon=True).start()
-    options = Options(
-        flows=tuple(order["flows"]),
-        slots=order["slots"],
-        preload=order["preload"],
-        allow_data_loss=order["allow_data_loss"],
-    )
+    options = Options.from_order(order["options"])
     try:
         with stop_on_signals(request), Database.from_order(order["database"]) as database:
             serve(database, options, lambda slugs: answer.give({"ready": slugs}), request)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -21,11 +23,15 @@ from pgflow.errors import PgflowError
 from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
 from pgflow.outcome import Completed, Failed
-from pgflow.process import output, stack
+from pgflow.process import output, stack, subreaper
 from pgflow.reference import load_flow
+from pgflow.worker import leftovers
 from pgflow.worker.logbook import Logbook
 
 _PR_SET_PDEATHSIG = 1
+_OOM_SCORE = 300
+DATABASE_TIMEOUT_SECONDS = 60
+"""What a flow's tasks have that declares no timeout: the default of the contract's column."""
 
 COMPLETED, FAILED = 0, 1
 Answer = tuple[int, str, int | None]
@@ -40,6 +46,8 @@ class Settings:
     conninfo: str
     logbook: Path
     stack_dump: Path
+    address_space: int | None = None
+    """RLIMIT_AS, in bytes."""
 
 
 class _Process:
@@ -49,6 +57,7 @@ class _Process:
         self.settings = settings
         self.pid = os.getpid()
         self.logbook = Logbook(settings.logbook)
+        self.undertaker = subreaper.Undertaker()
         self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
         self._flows: dict[str, Flow] | None = None
 
@@ -69,12 +78,18 @@ threads_lost: list[str] = []
 def initialize(settings: Settings) -> None:
     """Prepare this process: its own group, no outliving of the dispatcher, stack dumps, quiet signals."""
     global _process
+    leftovers.name_pool_process()
     os.setpgid(0, 0)
+    subreaper.become()
     _die_with_the_forkserver()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, keep_running)
     os.dup2(2, 1)  # standard output is the command's, for data
     output.survive_loss()
+    _die_before_the_dispatcher()
+    if settings.address_space is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (settings.address_space, hard))
     dump = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     stack.install(dump)
     _process = _Process(settings)
@@ -93,10 +108,21 @@ def describe_flows() -> str:
         return json.dumps({"error": type(error).__name__, "values": error.values}, default=str)
     return json.dumps(
         {
-            "flows": [{"slug": flow.slug, "shape": flow.shape()} for flow in flows],
+            "flows": [_description(flow) for flow in flows],
             "threads": threads_lost,
         }
     )
+
+
+def _description(flow: Flow) -> dict[str, object]:
+    return {
+        "slug": flow.slug,
+        "shape": flow.shape(),
+        "timeouts": {step.slug: flow.timeout_of(step.slug) or DATABASE_TIMEOUT_SECONDS for step in flow.steps},
+        "memory_limits": {
+            step.slug: step.options["memory_limit"] for step in flow.steps if "memory_limit" in step.options
+        },
+    }
 
 
 def run_task(
@@ -120,6 +146,7 @@ def run_task(
         if os.getpid() != _process.pid:
             os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
         _process.logbook.end()
+        _process.undertaker.look()
     match outcome:
         case Completed(output_text):
             return COMPLETED, output_text, None
@@ -143,6 +170,13 @@ def _decode(run_id: str, step_slug: str, task_index: int, attempt: int, kind: Ki
         input=None if kind == "dependent" else value,
         deps=value if kind == "dependent" else None,
     )
+
+
+def _die_before_the_dispatcher() -> None:
+    """Make this process, and what it starts, the OOM killer's choice before the dispatcher and others."""
+    with contextlib.suppress(OSError):  # no /proc (macOS)
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
 
 
 def _die_with_the_forkserver() -> None:

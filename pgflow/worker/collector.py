@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pgflow.database.failures import FAILURES, in_short, is_data_error, is_internal_error
-from pgflow.database.tasks import ClaimedTask, FailedAttempt, Tasks
-from pgflow.outcome import Cancelled, Completed, Crashed, Failed, Outcome, OutOfMemory, Released, TimedOut
+from pgflow.database.tasks import FailedAttempt, Holding, Tasks
+from pgflow.outcome import Cancelled, Completed, Failed, Outcome, Released
 from pgflow.worker.backoff import Backoff
+from pgflow.worker.holdings import Holdings
+from pgflow.worker.pulse import Pulse
 from pgflow.worker.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's lo
 class Item(NamedTuple):
     """One task that ended."""
 
-    task: ClaimedTask
+    task: Holding
     outcome: Outcome
 
     @property
@@ -55,9 +57,10 @@ class Collector:
     next batch grows. ``put`` may be called from any thread and never waits.
     """
 
-    def __init__(self, tasks: Tasks, wakeup: Wakeup) -> None:
+    def __init__(self, tasks: Tasks, wakeup: Wakeup, holdings: Holdings) -> None:
         self._tasks = tasks
         self._wakeup = wakeup
+        self._holdings = holdings
         self._backoff = Backoff()
         self._waiting: deque[Item] = deque()
         self._under_way: list[Item] = []
@@ -65,6 +68,7 @@ class Collector:
         self._undelivered_characters = 0
         self.late = 0
         """How many results were dropped, because their tasks were no longer held here or their runs had ended."""
+        self.pulse = Pulse("collector", is_patient=True)
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -74,7 +78,7 @@ class Collector:
         """Start delivering."""
         self._thread.start()
 
-    def put(self, task: ClaimedTask, outcome: Outcome) -> None:
+    def put(self, task: Holding, outcome: Outcome) -> None:
         """Take over the outcome of a task."""
         item = Item(task, outcome)
         with self._changed:
@@ -115,6 +119,10 @@ class Collector:
         return len(undelivered)
 
     def _loop(self) -> None:
+        with self.pulse.life():
+            self._collect()
+
+    def _collect(self) -> None:
         while batch := self._next_batch():
             self._flush(batch)
             if self._abandoned.is_set():
@@ -124,13 +132,14 @@ class Collector:
                 self._undelivered_tasks -= len(batch)
                 self._undelivered_characters -= sum(item.size for item in batch)
                 self._changed.notify_all()
+            self._holdings.remove(item.task for item in batch)
             self._wakeup.notify()
 
     def _next_batch(self) -> list[Item]:
         """The oldest outcomes, within the bounds of a batch; empty when stopped and everything is delivered."""
         batch: list[Item] = []
         characters = 0
-        with self._changed:
+        with self.pulse.resting(), self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
             while self._waiting and len(batch) < MAX_BATCH_TASKS:
                 size = self._waiting[0].size
@@ -142,17 +151,17 @@ class Collector:
         return batch
 
     def _flush(self, batch: Sequence[Item]) -> None:
-        completed = [item for item in batch if isinstance(item.outcome, Completed)]
-        released = [item for item in batch if isinstance(item.outcome, Released)]
-        failed = [item for item in batch if not isinstance(item.outcome, Completed | Released)]
-        for verdicts, items in ((_complete, completed), (_fail, failed), (_release, released)):
-            if items:
-                self._deliver(verdicts, items)
+        by_verdicts: dict[Verdicts, list[Item]] = {}
+        for item in batch:
+            by_verdicts.setdefault(_verdicts_of(item.outcome), []).append(item)
+        for verdicts, items in by_verdicts.items():
+            self._deliver(verdicts, items)
 
     def _deliver(self, verdicts: Verdicts, items: Sequence[Item]) -> None:
         """One statement for the items. If the database refuses their data, each half for itself, until the bad
         item is alone: it alone fails, with PostgreSQL's message."""
         for tries in itertools.count(1):
+            self.pulse.beat()
             try:
                 self._count_late(items, verdicts(self._tasks, items))
                 self._backoff.reset()
@@ -172,7 +181,9 @@ class Collector:
 
     def _count_late(self, items: Sequence[Item], verdicts: Sequence[str]) -> None:
         for item, verdict in zip(items, verdicts, strict=True):
-            if verdict in ("stale", "over", "unknown"):
+            if isinstance(item.outcome, Cancelled):
+                logger.info("%s was killed: %s", item.task, item.outcome.reason)
+            elif verdict in ("stale", "over", "unknown"):
                 self.late += 1
                 level = logging.INFO if verdict == "over" else logging.WARNING
                 logger.log(level, "%s: its result came too late (%s) and was dropped", item.task, verdict)
@@ -199,9 +210,21 @@ class Collector:
         self._deliver(_fail, [Item(item.task, Failed(text))])
 
 
+def _verdicts_of(outcome: Outcome) -> Verdicts:
+    match outcome:
+        case Completed():
+            return _complete
+        case Released(_, counts):
+            return _requeue if counts else _release
+        case _:
+            return _fail
+
+
 def _complete(tasks: Tasks, items: Sequence[Item]) -> list[str]:
-    outputs = [item.outcome.output for item in items if isinstance(item.outcome, Completed)]
-    return tasks.complete([item.task for item in items], outputs)
+    completed = [item.outcome for item in items if isinstance(item.outcome, Completed)]
+    return tasks.complete(
+        [item.task for item in items], [one.output for one in completed], [one.evidence for one in completed]
+    )
 
 
 def _fail(tasks: Tasks, items: Sequence[Item]) -> list[str]:
@@ -210,18 +233,17 @@ def _fail(tasks: Tasks, items: Sequence[Item]) -> list[str]:
 
 def _failed_attempt(item: Item) -> FailedAttempt:
     match item.outcome:
-        case Failed(error, retry_delay):
-            return FailedAttempt(error, retry_delay=retry_delay)
         case Completed() | Released():
             raise AssertionError(item.outcome)
-        case TimedOut(error, timeout):
-            return FailedAttempt(error, item.outcome.kind, evidence={"timeout": timeout})
-        case Crashed(error, exit_code):
-            return FailedAttempt(error, item.outcome.kind, evidence={"exit_code": exit_code})
-        case OutOfMemory(error, limit, peak):
-            return FailedAttempt(error, item.outcome.kind, evidence={"limit": limit, "peak": peak})
-        case Cancelled(error):
-            return FailedAttempt(error, item.outcome.kind)
+        case Failed(error, retry_delay, evidence):
+            return FailedAttempt(error, retry_delay=retry_delay, evidence=evidence)
+        case ended:
+            return FailedAttempt(ended.error, ended.kind, evidence=ended.evidence)
+
+
+def _requeue(tasks: Tasks, items: Sequence[Item]) -> list[str]:
+    reasons = [item.outcome.reason for item in items if isinstance(item.outcome, Released)]
+    return tasks.requeue([item.task for item in items], reasons)
 
 
 def _release(tasks: Tasks, items: Sequence[Item]) -> list[str]:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 
 from pgflow.database.failures import FAILURES
 from pgflow.database.tasks import Tasks
 from pgflow.outcome import Released
+from pgflow.worker.admission import Admission
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.collector import Collector
+from pgflow.worker.holdings import Holdings
 from pgflow.worker.pool import Pool
+from pgflow.worker.pulse import Pulse
 from pgflow.worker.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
 STOP_CHECK_SECONDS = 0.2
+ADMISSION_SECONDS = 0.5
+"""How often the machine's memory is looked at while there is too little."""
+UNCERTAIN_SECONDS = 60.0
+INVENTORY_SECONDS = 5.0
+"""For so long after a claim that failed, and so often, the database is asked what this worker holds."""
 
 
 class Dispatcher:
@@ -33,13 +42,19 @@ class Dispatcher:
         pool: Pool,
         collector: Collector,
         wakeup: Wakeup,
+        holdings: Holdings,
+        admission: Admission,
     ) -> None:
         self._tasks = tasks
         self._worker_ids = dict(worker_ids)
         self._pool = pool
         self._collector = collector
         self._wakeup = wakeup
+        self._holdings = holdings
+        self._admission = admission
+        self._uncertain_until = self._next_inventory = 0.0
         self._backoff = Backoff()
+        self.pulse = Pulse("dispatcher", is_patient=True)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-dispatcher", daemon=True)
 
@@ -58,23 +73,33 @@ class Dispatcher:
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
-        while not self._stopping.is_set():
-            idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
-            if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
-                continue
-            found = self._dispatch(idle)
-            if found:
-                self._wakeup.found()
-            if found < idle:
-                self._wakeup.wait()
+        with self.pulse.life():
+            while not self._stopping.is_set():
+                self.pulse.beat()
+                self._turn()
+
+    def _turn(self) -> None:
+        idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
+        if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
+            return
+        if not self._admission.is_open():
+            self._stopping.wait(ADMISSION_SECONDS)
+            return
+        found = self._dispatch(idle)
+        if found:
+            self._wakeup.found()
+        if found < idle:
+            self._wakeup.wait()
 
     def _dispatch(self, idle: int) -> int:
         """Claim up to ``idle`` tasks and start them; how many there were."""
         if self._stopping.is_set():
             return idle
         try:
+            self._take_inventory()
             claimed = self._tasks.claim(self._worker_ids, idle)
         except FAILURES as error:
+            self._uncertain_until = time.monotonic() + UNCERTAIN_SECONDS
             if self._stopping.is_set():
                 return idle
             pause = self._backoff.pause()
@@ -82,7 +107,22 @@ class Dispatcher:
             self._stopping.wait(pause)
             return idle
         self._backoff.reset()
+        self._holdings.add(claimed)
         for task in claimed:
             if not self._pool.run(task):
                 self._collector.put(task, Released("its slot lost its process"))
         return len(claimed)
+
+    def _take_inventory(self) -> None:
+        """After a claim that failed: hand back what the database says we hold, and we do not know of.
+
+        A claim may have been committed although its answer never arrived. This is the thread that claims, so no answer
+        is on its way; but the server may still be at work on the claim, so it is asked again for a while.
+        """
+        now = time.monotonic()
+        if not self._next_inventory <= now < self._uncertain_until:
+            return
+        self._next_inventory = now + INVENTORY_SECONDS
+        for lost in self._holdings.unknown(self._tasks.held_by(list(self._worker_ids.values()))):
+            logger.warning("%s was claimed in a call that failed; it is handed back", lost)
+            self._collector.put(lost, Released("its claim failed"))

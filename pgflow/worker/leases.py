@@ -1,36 +1,58 @@
-"""Leases: the worker's sign of life, and the operator's wish that it end."""
+"""Leases: the worker's sign of life, its hold on what it runs, and the operator's wishes."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from pgflow.database import Database, workers
 from pgflow.database.failures import FAILURES
+from pgflow.database.tasks import ClaimedTask, Tasks
+from pgflow.worker.holdings import Held, Holdings
+from pgflow.worker.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
-REQUEUE_HEARTBEATS = 3
-"""With every so many heartbeats a worker looks for tasks whose worker has died."""
+LOOK_SECONDS = 1.0
+"""How often the tasks held are looked at: what nobody waits for any more is killed within two seconds."""
+COVER_SECONDS = 30
+"""A message that would become visible while its task is held is kept invisible for this long again."""
+MARGIN_SECONDS = 10.0
+"""It is renewed when it is covered for less than this."""
+OVER = "its run or step has ended"
+LOST = "its lease was lost, another worker may have it"
 
 
 class Leases:
-    """Renews the heartbeats of all the worker's rows in one statement.
+    """Renews the heartbeats of all the worker's rows, and its hold on the tasks it runs, in one statement each.
 
-    Thread: ``pgflow-leases`` runs ``_loop``, and calls ``on_deprecated`` once if an operator deprecates the worker.
-    A heartbeat that fails is logged; the next one is on time. Tasks of workers that died are handed back on the way,
-    and those that have stalled for good are told of.
-    At its end it marks the rows stopped.
+    Thread: ``pgflow-leases`` runs ``_loop``, with a database connection that no other part uses. It calls
+    ``on_deprecated`` once if an operator deprecates the worker, and ``on_lost`` with the tasks that nobody waits for
+    any more and the reasons. A statement that fails is logged; the next one is on time. At its end it marks the rows
+    stopped.
     """
 
-    def __init__(self, database: Database, worker_ids: Sequence[str], on_deprecated: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tasks: Tasks,
+        worker_ids: Sequence[str],
+        holdings: Holdings,
+        *,
+        on_deprecated: Callable[[], None],
+        on_lost: Callable[[Mapping[ClaimedTask, str]], None],
+    ) -> None:
         self._database = database
+        self._tasks = tasks
         self._worker_ids = list(worker_ids)
+        self._holdings = holdings
         self._on_deprecated = on_deprecated
-        self._stalled = 0
+        self._on_lost = on_lost
+        self.pulse = Pulse("leases", is_patient=True)
+        self._is_deprecated = False
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-leases", daemon=True)
@@ -52,35 +74,58 @@ class Leases:
         """Nobody waits for it any more: what its thread still meets is not told, not after the worker's last word."""
         self._abandoned.set()
 
-    def _warn(self, message: str, error: Exception) -> None:
-        if not self._abandoned.is_set():
-            logger.warning(message, error)
-
-    def _look_for_stalled_tasks(self) -> None:
-        if requeued := workers.requeue_stalled_tasks(self._database):
-            logger.warning("%d tasks whose workers are silent went back to their queues", requeued)
-        stalled = workers.count_stalled_tasks(self._database)
-        if stalled > self._stalled:
-            logger.warning("%d tasks have stalled for good, and their runs with them; see `pgflow doctor`", stalled)
-        self._stalled = stalled
-
     def _loop(self) -> None:
-        deprecated = False
-        for beat in itertools.count():
-            if self._stopping.wait(HEARTBEAT_SECONDS):
-                break
-            try:
-                now_deprecated = workers.heartbeat(self._database, self._worker_ids)
-                if beat % REQUEUE_HEARTBEATS == 0:
-                    self._look_for_stalled_tasks()
-            except FAILURES as error:
-                self._warn("heartbeat failed: %s", error)
-                continue
-            if now_deprecated and not deprecated:
-                deprecated = True
-                logger.info("an operator deprecated this worker")
-                self._on_deprecated()
+        with self.pulse.life():
+            self._keep()
+            self._try(
+                "the worker's rows could not be marked stopped",
+                lambda: workers.mark_stopped(self._database, self._worker_ids),
+            )
+
+    def _keep(self) -> None:
+        next_beat = next_look = time.monotonic()
+        while not self._stopping.wait(max(0.0, min(next_beat, next_look) - time.monotonic())):
+            self.pulse.beat()
+            now = time.monotonic()
+            if now >= next_beat:
+                next_beat = now + HEARTBEAT_SECONDS
+                self._try("heartbeat failed", self._beat)
+            if now >= next_look:
+                next_look = now + LOOK_SECONDS
+                self._try("the tasks that run could not be looked at", self._renew)
+
+    def _try(self, failure: str, action: Callable[[], None]) -> None:
         try:
-            workers.mark_stopped(self._database, self._worker_ids)
+            action()
         except FAILURES as error:
-            self._warn("the worker's rows could not be marked stopped: %s", error)
+            if not self._abandoned.is_set():
+                logger.warning("%s: %s", failure, error)
+
+    def _beat(self) -> None:
+        if workers.heartbeat(self._database, self._worker_ids) and not self._is_deprecated:
+            self._is_deprecated = True
+            logger.info("an operator deprecated this worker")
+            self._on_deprecated()
+
+    def _renew(self) -> None:
+        held = self._holdings.all()
+        if not held:
+            return
+        now = time.monotonic()
+        waning = [one.covered_until < now + MARGIN_SECONDS for one in held]
+        states = self._tasks.renew(
+            [one.task for one in held], [COVER_SECONDS if is_waning else None for is_waning in waning]
+        )
+        lost: dict[ClaimedTask, str] = {}
+        for one, is_waning, state in zip(held, waning, states, strict=True):
+            if state == "held":
+                _cover(one, now, is_waning)
+            else:
+                lost[one.task] = OVER if state == "over" else LOST
+        if lost:
+            self._on_lost(lost)
+
+
+def _cover(one: Held, now: float, is_waning: bool) -> None:
+    if is_waning:
+        one.covered_until = now + COVER_SECONDS

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import socket
 import sys
 import types
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgflow.database import Database, capabilities, schema, workers
@@ -16,33 +15,32 @@ from pgflow.database.capabilities import Capabilities
 from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
-from pgflow.errors import UndeliveredError
+from pgflow.errors import UndeliveredError, UsageError
+from pgflow.process import identity
+from pgflow.worker import ancestor
+from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
 from pgflow.worker.dispatcher import Dispatcher
+from pgflow.worker.flows import FlowDescription
+from pgflow.worker.holdings import Holdings
 from pgflow.worker.leases import Leases
 from pgflow.worker.listener import Listener
-from pgflow.worker.pool import FlowDescription, Pool
+from pgflow.worker.options import Options
+from pgflow.worker.pool import Pool
+from pgflow.worker.rescue import Rescue
 from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
+from pgflow.worker.watchdog import Watchdog
+from pgflow.worker.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
-CONNECTIONS = 4
-"""One each for the dispatcher, the collector and the leases, and one to start with. The listener has its own beside
-them."""
+CONNECTIONS = 3
+"""One each for the dispatcher, the collector and the rescue. The leases and the listener have their own beside them."""
 _LOOK_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a worker is started with; ``flows`` are references, ``slots`` is the number of pool processes.
-    Without ``preload`` each pool process imports the flows itself."""
-
-    flows: tuple[str, ...]
-    slots: int
-    preload: bool = True
-    allow_data_loss: bool = False
+_FORKSERVER_SECONDS = 0.5
+"""The forkserver gets this long to end in order."""
 
 
 def serve(
@@ -59,16 +57,54 @@ def serve(
     psycopg.Error; afterwards only UndeliveredError. Returns without ``on_ready`` when asked to stop before that.
     """
     _hide_main()
+    if database.max_connections < CONNECTIONS:
+        raise UsageError(
+            message=f"A worker needs a database with max_connections of at least {CONNECTIONS}, one for each of its "
+            f"threads, got {database.max_connections}"
+        )
     with database.connection() as connection:
         schema.ensure(connection)
         capable = capabilities.look(connection)
-    pool = Pool(options.flows, database.conninfo, options.slots, preload=options.preload)
+    with _watched() as watcher:
+        _serve(database, capable, options, on_ready, request, watcher)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[Watcher]:
+    """A watcher; in the end it kills what is left, the forkserver included."""
+    watcher = Watcher()
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        ancestor.end(_FORKSERVER_SECONDS)
+        watcher.end()
+
+
+def _serve(
+    database: Database,
+    capable: Capabilities,
+    options: Options,
+    on_ready: Callable[[list[str]], None],
+    request: StopRequest,
+    watcher: Watcher,
+) -> None:
+    pool = Pool(
+        options.flows,
+        database.conninfo,
+        options.slots,
+        preload=options.preload,
+        limits=options.limits(),
+        on_look=watcher.keep,
+    )
     pool.start()
     try:
         flows = _learn_flows(pool, request)
+        _limit(pool, options, flows)
         _compile(database, flows, allow_data_loss=options.allow_data_loss)
         worker_ids = {flow.slug: str(uuid.uuid4()) for flow in flows}
-        workers.register(database, worker_ids, name=f"pgflow-py@{socket.gethostname()}:{os.getpid()}")
+        process = identity.of_this_process()
+        workers.register(database, worker_ids, name=f"pgflow-py@{process.host}:{process.pid}", process=process)
     except StopRequested:
         logger.info("stopped before it had started")
         pool.abandon()
@@ -77,17 +113,17 @@ def serve(
         pool.stop("the worker did not start")
         _end(pool)
         raise
-    parts = _Parts.wired(database, _tasks(database, capable, flows), pool, worker_ids, request)
+    parts = _Parts.wired(database, _tasks_of(capable, flows), pool, worker_ids, options, request)
     if capable.is_ours:
         parts.wakeup.use(TaskBell(database, worker_ids, parts.listener))
         parts.listener.start()
-    for part in (parts.collector, parts.leases, parts.dispatcher):
+    for part in (parts.collector, parts.leases, parts.rescue, parts.dispatcher, parts.watchdog):
         part.start()
     try:
         on_ready(list(worker_ids))
         request.wait()
     finally:
-        _drain(database, parts, request)
+        _drain(database, parts, options.grace, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +135,53 @@ class _Parts:
     collector: Collector
     dispatcher: Dispatcher
     leases: Leases
+    rescue: Rescue
     listener: Listener
+    watchdog: Watchdog
+    reserved: Database
+    """The leases' own, whose connection nothing else uses."""
 
     @staticmethod
     def wired(
-        database: Database, tasks: Tasks, pool: Pool, worker_ids: Mapping[str, str], request: StopRequest
+        database: Database,
+        tasks_in: Callable[[Database], Tasks],
+        pool: Pool,
+        worker_ids: Mapping[str, str],
+        options: Options,
+        request: StopRequest,
     ) -> _Parts:
-        wakeup = Wakeup()
-        collector = Collector(tasks, wakeup)
+        wakeup, holdings, tasks, reserved = Wakeup(), Holdings(), tasks_in(database), database.reserved()
+        ids = list(worker_ids.values())
+        collector = Collector(tasks, wakeup, holdings)
         pool.report_to(collector.put)
+        admission = Admission(options.min_free_memory)
+        dispatcher = Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission)
+        leases = Leases(reserved, tasks_in(reserved), ids, holdings, on_deprecated=request.drain, on_lost=pool.condemn)
+        rescue = Rescue(database, tasks, ids)
+
+        def sever() -> None:
+            database.sever()
+            reserved.sever()
+
         return _Parts(
             pool,
             wakeup,
             collector,
-            Dispatcher(tasks, worker_ids, pool, collector, wakeup),
-            Leases(database, list(worker_ids.values()), on_deprecated=request.drain),
+            dispatcher,
+            leases,
+            rescue,
             Listener(database, worker_ids, on_tasks=wakeup.notify),
+            Watchdog([part.pulse for part in (pool, dispatcher, collector, leases, rescue)], sever),
+            reserved,
         )
 
 
-def _tasks(database: Database, capable: Capabilities, flows: Sequence[FlowDescription]) -> Tasks:
+def _tasks_of(capable: Capabilities, flows: Sequence[FlowDescription]) -> Callable[[Database], Tasks]:
     if capable.is_ours:
-        return BatchTasks(database)
+        return BatchTasks
     logger.warning("another implementation's pgflow schema is there: working with the contract's functions alone")
-    return ContractTasks(database, [(flow.slug, step_slug) for flow in flows for step_slug in flow.recording_steps])
+    recording = [(flow.slug, step_slug) for flow in flows for step_slug in flow.recording_steps]
+    return lambda database: ContractTasks(database, recording)
 
 
 def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
@@ -138,6 +197,13 @@ def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
     return described.flows
 
 
+def _limit(pool: Pool, options: Options, flows: Sequence[FlowDescription]) -> None:
+    options.require_room(flows, pool.resident())
+    pool.limit(options.limits(flows))
+    for warning in options.warnings(flows):
+        logger.warning("%s", warning)
+
+
 def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data_loss: bool) -> None:
     for flow in flows:
         compilation = require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss)
@@ -145,15 +211,18 @@ def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data
             logger.warning("%s: changed in the database, as the code has it: %s", flow.slug, change)
 
 
-def _drain(database: Database, parts: _Parts, request: StopRequest) -> None:
-    """Stop claiming, let what runs finish or meet its deadline, deliver. A second request kills what runs and
-    leaves the database a few seconds; threads that still wait for it then end with the process."""
+def _drain(database: Database, parts: _Parts, grace: float | None, request: StopRequest) -> None:
+    """Stop claiming, let what runs finish or meet its deadline, deliver. After ``grace`` seconds, or at a second
+    request, what runs is killed and handed back; after a second request the database has a few seconds, and threads
+    that still wait for it then end with the process."""
     logger.info("draining: no new tasks, waiting for those that run")
     pool, collector = parts.pool, parts.collector
+    parts.watchdog.stop()
     parts.listener.stop()
+    parts.rescue.stop()
     parts.dispatcher.stop()
-    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped)
-    if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty):
+    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped, within=grace)
+    if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty, within=grace):
         logger.info("ending at once: running tasks are killed and handed back")
     pool.stop("the worker was ended")
     request.only_delivery_is_left()
@@ -165,6 +234,8 @@ def _drain(database: Database, parts: _Parts, request: StopRequest) -> None:
     parts.leases.stop()
     if not request.wait_patiently(parts.leases.wait_until_stopped):
         parts.leases.abandon()
+    request.wait_patiently(parts.rescue.wait_until_stopped)
+    parts.reserved.close()
     _end(pool)
     if undelivered:
         raise UndeliveredError(count=undelivered, target=database.target)

@@ -13,18 +13,35 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAGE = struct.Struct("=qdd")
-IDLE = 0
+from pgflow.process import usage
+
+_BEGUN = struct.Struct("=qdd")
+_ENDED = struct.Struct("=qdddq")
+_ENDED_OFFSET = _BEGUN.size
+NO_TASK = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """``number`` of the task being executed (``IDLE``: none), the ``time.monotonic()`` at which it began,
-    and the process's CPU seconds at that moment."""
+class Begun:
+    """``number`` of the task that began last (``NO_TASK``: none), the ``time.monotonic()`` of that moment, and the
+    CPU seconds of the process and its children until then."""
 
     number: int
-    began: float
+    at: float
     cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """``number`` of the task whose handler ended last, the ``time.monotonic()`` of that moment, what it took in seconds
+    and in CPU seconds, children that it waited for included, and the bytes that its process had resident at the most
+    until then."""
+
+    number: int
+    at: float
+    elapsed: float
+    cpu: float
+    peak_rss: int
 
 
 class Logbook:
@@ -40,15 +57,27 @@ class Logbook:
 
     def begin(self, number: int) -> None:
         """Called in the pool process as a task begins. CLOCK_MONOTONIC is the same in every process."""
-        _PAGE.pack_into(self._page, 0, number, time.monotonic(), time.process_time())
+        _BEGUN.pack_into(self._page, 0, number, time.monotonic(), usage.of_this_process().cpu)
 
     def end(self) -> None:
         """Called in the pool process when the task's outcome is about to be sent."""
-        _PAGE.pack_into(self._page, 0, IDLE, 0.0, 0.0)
+        begun, now, used = self.begun(), time.monotonic(), usage.of_this_process()
+        _ENDED.pack_into(
+            self._page, _ENDED_OFFSET, begun.number, now, now - begun.at, used.cpu - begun.cpu, used.peak_rss
+        )
 
-    def read(self) -> Entry:
-        """The latest entry."""
-        return Entry(*_PAGE.unpack_from(self._page, 0))
+    def clear(self) -> None:
+        """Called in the dispatcher before a process is started."""
+        _BEGUN.pack_into(self._page, 0, NO_TASK, 0.0, 0.0)
+        _ENDED.pack_into(self._page, _ENDED_OFFSET, NO_TASK, 0.0, 0.0, 0.0, 0)
+
+    def begun(self) -> Begun:
+        """Which task began last."""
+        return Begun(*_BEGUN.unpack_from(self._page, 0))
+
+    def ended(self) -> Ended:
+        """Which task's handler ended last."""
+        return Ended(*_ENDED.unpack_from(self._page, _ENDED_OFFSET))
 
     def close(self) -> None:
         """Let go of the page."""

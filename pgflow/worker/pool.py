@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import multiprocessing
+import os
 import select
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
 
 import pebble
 from pebble import ProcessExpired, ProcessFuture
 
-from pgflow import errors
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process import tree
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
-from pgflow.shape import recording_steps
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
+from pgflow.worker.flows import FlowDescriptions, read_description
+from pgflow.worker.limits import Limits
+from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import exists
+from pgflow.worker.pulse import Pulse
 from pgflow.worker.slot import Slot
 
 logger = logging.getLogger(__name__)
@@ -45,30 +46,12 @@ PEBBLE_SLEEP_SECONDS = 0.02
 """Measured: with pebble's own 0.1 a death is seen 80 ms later; 64 idle slots cost 6.1 % of a core instead of 3.8."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlowDescription:
-    """A flow as a pool process described it; the dispatcher imports no flow."""
-
-    slug: str
-    shape_json: str
-    recording_steps: tuple[str, ...]
-    """The steps that record failures."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowDescriptions:
-    """The flows of a worker, and the names of the threads that importing them started."""
-
-    flows: list[FlowDescription]
-    threads: list[str]
-
-
 class Pool:
     """Slots that run tasks.
 
     Threads: ``pgflow-watch`` looks after deadlines and deaths; ``take_idle`` and ``run`` are for the
     dispatcher's thread; who is given to ``report_to`` is called, once for every task, from whichever thread learns of
-    its end.
+    its end. ``on_look`` is called by the watch, at least every WATCH_SECONDS.
     """
 
     def __init__(
@@ -78,12 +61,15 @@ class Pool:
         slots: int,
         *,
         preload: bool,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pgflow-worker-"))
         self._importing = self._folder / "importing"
         self._on_end: Callable[[ClaimedTask, Outcome], None] = _nobody
         self._references = tuple(references)
         self._preload = preload
+        self._on_look = on_look
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
         self._held = 0
@@ -91,16 +77,24 @@ class Pool:
         self._description: ProcessFuture[str] | None = None
         self._describer = 0
         context = multiprocessing.get_context("forkserver")
-        self._slots = [Slot(self._settings(number, conninfo), context, listener=self) for number in range(1, slots + 1)]
+        self._oom = OomWatch()
+        self._slots = [
+            Slot(self._settings(number, conninfo, limits), limits, context, listener=self)
+            for number in range(1, slots + 1)
+        ]
+        self._look_reader, self._look_writer = os.pipe()
+        os.set_blocking(self._look_writer, False)
+        self.pulse = Pulse("watch over the pool", is_patient=False)
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._loop, name="pgflow-watch", daemon=True)
 
-    def _settings(self, number: int, conninfo: str) -> child.Settings:
+    def _settings(self, number: int, conninfo: str, limits: Limits) -> child.Settings:
         return child.Settings(
             references=self._references,
             conninfo=conninfo,
             logbook=self._folder / f"slot-{number}.logbook",
             stack_dump=self._folder / f"slot-{number}.stack",
+            address_space=limits.address_space,
         )
 
     def start(self) -> None:
@@ -129,7 +123,7 @@ class Pool:
                 slot = next(iter(self._idle))
             self._description, self._describer = slot.call(child.describe_flows)
         try:
-            return _read_description(self._description.result(timeout))
+            return read_description(self._description.result(timeout))
         except FutureTimeoutError:
             if exists(self._describer):
                 return None
@@ -169,6 +163,23 @@ class Pool:
         slot.run(task)
         return True
 
+    def condemn(self, condemned: Mapping[ClaimedTask, str]) -> None:
+        """Kill those of the tasks that still run, for the reasons given: nobody waits for their results any more. They
+        end as Cancelled."""
+        for slot in self._slots:
+            slot.condemn(condemned)
+        with contextlib.suppress(BlockingIOError):  # full: the watch looks in any case
+            os.write(self._look_writer, b"!")
+
+    def limit(self, limits: Limits) -> None:
+        """The limits with what the flows declare; to be said before the first task is run."""
+        for slot in self._slots:
+            slot.limits = limits
+
+    def resident(self) -> int:
+        """Bytes that the largest idle pool process has resident."""
+        return max((slot.resident() for slot in self._slots), default=0)
+
     def wait_until_empty(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until no task is held any more; whether that is so. Each task has a
         deadline, so it will be."""
@@ -201,25 +212,38 @@ class Pool:
                 self._start_failure = error
                 self._changed.notify_all()
 
+    def oom_killer_struck(self) -> bool:
+        return self._oom.has_struck()
+
     # The watch.
 
     def _loop(self) -> None:
-        while not self._stopping.is_set():
-            self._sleep()
-            doomed = [slot for slot in self._slots if slot.doom_if_due()]
-            dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
-            for slot in doomed:
-                slot.execute_doom(dump_until)
+        with self.pulse.life():
+            while not self._stopping.is_set():
+                self.pulse.beat()
+                self._sleep()
+                self._oom.look()
+                self._on_look()
+                self._execute_doomed()
+
+    def _execute_doomed(self) -> None:
+        doomed = [slot for slot in self._slots if slot.doom_if_due()]
+        dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
+        for slot in doomed:
+            slot.execute_doom(dump_until)
 
     def _sleep(self) -> None:
-        """Until a process dies, a deadline comes, or WATCH_SECONDS have passed."""
+        """Until a process dies, a deadline comes, a task is condemned, or WATCH_SECONDS have passed."""
         poller = select.poll()
+        poller.register(self._look_reader, select.POLLIN)
         for slot in self._slots:
             if (descriptor := slot.watched_fd()) >= 0:
                 poller.register(descriptor, select.POLLIN)
         now = time.monotonic()
         next_look = min(now + WATCH_SECONDS, *(slot.next_deadline() for slot in self._slots))
-        poller.poll(max(0.0, next_look - now) * 1000)
+        ready = poller.poll(max(0.0, next_look - now) * 1000)
+        if any(descriptor == self._look_reader for descriptor, _ in ready):
+            os.read(self._look_reader, 4096)
 
     # The end.
 
@@ -237,6 +261,8 @@ class Pool:
         ended = [slot.wait_until_ended(deadline - time.monotonic()) for slot in self._slots]
         if self._watch.is_alive() or not all(ended):
             return False
+        os.close(self._look_reader)
+        os.close(self._look_writer)
         shutil.rmtree(self._folder, ignore_errors=True)
         return True
 
@@ -253,14 +279,3 @@ class Pool:
 
 def _nobody(task: ClaimedTask, outcome: Outcome) -> None:
     raise AssertionError(f"{task} ended as {outcome}, and nobody is told")
-
-
-def _read_description(text: str) -> FlowDescriptions:
-    answer: dict[str, Any] = json.loads(text)
-    if "error" in answer:
-        raise getattr(errors, answer["error"])(**answer["values"])
-    flows = [
-        FlowDescription(flow["slug"], json.dumps(flow["shape"]), tuple(recording_steps(flow["shape"])))
-        for flow in answer["flows"]
-    ]
-    return FlowDescriptions(flows, answer["threads"])

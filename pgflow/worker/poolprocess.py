@@ -12,22 +12,24 @@ from typing import Any
 
 from pebble import ProcessFuture, ProcessPool
 
-from pgflow.process import stack, tree, usage
-from pgflow.worker import child
+from pgflow.process import proc, stack, tree, usage
+from pgflow.worker import child, leftovers
 
 START_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A process that is known by its pid until it ends; ``pidfd`` is -1 where the platform has none."""
+    """A process that is known by its pid until it ends; ``pidfd`` is -1 where the platform has none. ``start`` is
+    ``proc.start``."""
 
     pid: int
     pidfd: int
+    start: int | None
 
     @classmethod
     def of(cls, pid: int) -> _Watched:
-        return cls(pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1)
+        return cls(pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1, proc.start(pid))
 
     def has_died(self) -> bool:
         if self.pidfd < 0:
@@ -61,6 +63,7 @@ class PoolProcess:
             process = _Watched.of(pid)
             undo.callback(process.close)
             started = cls(pool, main_thread, process, _Watched.of(forkserver_pid))
+            leftovers.pool_processes.add(pid)
             undo.pop_all()
         return started
 
@@ -100,16 +103,23 @@ class PoolProcess:
             stack.request(self.pid)
 
     def kill(self) -> None:
-        """Kill the process and everything it started. The pool is of no use afterwards."""
+        """Kill the process and everything it started, also if it has died already. The pool is of no use
+        afterwards."""
         # Stopped before the kill, so that pebble starts no process in its place.
         self.pool.stop()  # type: ignore[no-untyped-call]
-        tree.kill(self.pid)
+        if not self.has_died():  # else its pid may be another's
+            tree.kill(self.pid)
+        elif self.has_lost_its_forkserver():
+            leftovers.kill_strays()
+        else:
+            leftovers.kill(self._forkserver.pid, self._process.start)
 
     def discard(self) -> None:
         """End the process, with everything that its handlers started and left, and wait for the pool's threads."""
-        if not self.has_died():  # else its pid may be another's
-            self.kill()
+        self.kill()
         _end(self.pool)
+        self.kill()  # what was started in the moment of the first
+        leftovers.pool_processes.discard(self.pid)
         self._process.close()
         self._forkserver.close()
 

@@ -14,7 +14,10 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
+
+from pgflow.process import marker
 
 VARIABLE = "PGFLOW_PRELOAD"
 
@@ -24,6 +27,9 @@ def announce(references: Sequence[str], importing: Path) -> None:
     being imported."""
     order = {"sys_path": sys.path, "references": list(references), "importing": str(importing)}
     os.environ[VARIABLE] = json.dumps(order)
+    # Before the mark: it is to outlive a killed worker and remove its semaphores.
+    resource_tracker.ensure_running()
+    marker.put()
 
 
 def _note(importing: Path, reference: str) -> None:
@@ -36,7 +42,7 @@ def _preload(order: str) -> None:
     sys.path[:] = wanted["sys_path"]
 
     from pgflow.reference import load_flow
-    from pgflow.worker import child
+    from pgflow.worker import ancestor, child
 
     importing = Path(wanted["importing"])
     for reference in wanted["references"]:
@@ -51,6 +57,7 @@ def _preload(order: str) -> None:
     # terminal) must not take the forkserver, and with it every running task.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, child.keep_running)
+    ancestor.become()
 
 
 if _order := os.environ.pop(VARIABLE, None):

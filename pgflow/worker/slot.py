@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +22,12 @@ from pebble import ProcessExpired, ProcessFuture
 from pgflow import executor
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import WorkerStartError
-from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
-from pgflow.process import card, stack
+from pgflow.outcome import Completed, Failed, Outcome, Released
+from pgflow.process import memory, stack, usage
 from pgflow.process.usage import Usage
 from pgflow.worker import child
+from pgflow.worker.autopsy import Autopsy
+from pgflow.worker.limits import Limits
 from pgflow.worker.logbook import Logbook
 from pgflow.worker.poolprocess import PoolProcess
 
@@ -37,6 +39,8 @@ EXIT_CODE_SECONDS = 0.1
 """How long pebble may take to report an exit code; it reports every one but 0."""
 LOST_SECONDS = 5.0
 """A result is awaited this long after its process died, and a beginning after the whole timeout has passed."""
+MEMORY_SECONDS = 0.1
+"""How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
 _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 5.0)
 
 
@@ -55,13 +59,30 @@ class SlotListener(Protocol):
     def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
         """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
 
+    def oom_killer_struck(self) -> bool:
+        """Whether the kernel's OOM killer has killed somebody a moment ago."""
+
 
 @dataclass(slots=True, eq=False)
 class _Running:
     number: int
     task: ClaimedTask
     submitted: float
+    memory_limit: int | None
     death_seen: float | None = None
+    condemned: str | None = None
+    """Why nobody waits for it any more."""
+    looked: float = 0.0
+    cpu: float = 0.0
+    peak_rss: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Doomed:
+    """A task that was taken from its process, which has been asked for its stacks, and what becomes of it."""
+
+    running: _Running
+    verdict: Callable[[Autopsy], Outcome]
 
 
 class Slot:
@@ -73,8 +94,11 @@ class Slot:
     everybody else is late.
     """
 
-    def __init__(self, settings: child.Settings, context: ForkServerContext, listener: SlotListener) -> None:
+    def __init__(
+        self, settings: child.Settings, limits: Limits, context: ForkServerContext, listener: SlotListener
+    ) -> None:
         self._settings = settings
+        self.limits = limits
         self._context = context
         self._listener = listener
         self._logbook = Logbook(settings.logbook)
@@ -83,7 +107,8 @@ class Slot:
         self._process: PoolProcess | None = None
         self._retired: list[PoolProcess] = []
         self._running: _Running | None = None
-        self._doomed: _Running | None = None
+        self._doomed: _Doomed | None = None
+        self._tasks_of_process = 0
         self._number = 0
         self._stopping = threading.Event()
         self._has_ended = False
@@ -115,7 +140,7 @@ class Slot:
         while not self._stopping.is_set():
             time.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             try:
-                self._logbook.end()
+                self._logbook.clear()
                 process = PoolProcess.start(self._settings, self._context)
             except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on trying
                 if self._stopping.is_set():
@@ -125,6 +150,7 @@ class Slot:
                 continue
             with self._lock:
                 self._process = process
+                self._tasks_of_process = 0
             self._listener.slot_idle(self)
             return
 
@@ -159,7 +185,9 @@ class Slot:
         with self._lock:
             process = self._process if not self._stopping.is_set() else None
             self._number += 1
-            running = self._running = _Running(self._number, task, time.monotonic())
+            self._tasks_of_process += 1
+            limit = self.limits.of_task(task.flow_slug, task.step_slug)
+            running = self._running = _Running(self._number, task, time.monotonic(), limit)
         try:
             if process is None:
                 raise RuntimeError(f"{self} has no process")
@@ -178,15 +206,16 @@ class Slot:
         try:
             kind, text, retry_delay = future.result()
         except FutureTimeoutError:
-            self._settle(running, self._timed_out(running, ()))
+            self._settle(running, self._autopsy(running, ()).timed_out())
         except ProcessExpired as death:
-            self._settle(running, self._died(running, death.exitcode))
+            self._settle(running, self._on_death(running, death.exitcode))
         except BaseException as error:  # noqa: BLE001 - a broken pool or channel must not cost the verdict
             if self._running is running:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
-            self._settle(running, self._died(running, None))
+            self._settle(running, self._on_death(running, None))
         else:
-            self._settle(running, Completed(text) if kind == child.COMPLETED else Failed(text, retry_delay))
+            seen = self._seen(running)
+            self._settle(running, Completed(text, seen) if kind == child.COMPLETED else Failed(text, retry_delay, seen))
 
     def _take(self, running: _Running) -> bool:
         with self._lock:
@@ -204,11 +233,20 @@ class Slot:
         while it wrote to the pool's channel, it may have left a lock behind."""
         process = self._process
         is_sound = isinstance(outcome, Completed | Failed)
-        if process is not None and not is_sound:
+        is_fit = is_sound and not (process is not None and self._is_worn(process))
+        if process is not None and not is_fit:
+            if not is_sound:
+                process.kill()  # before the verdict: nobody else shall do the task while something of this one goes on
             self._retire(process)
         self._listener.task_ended(running.task, outcome)
-        if is_sound:
+        if is_fit:
             self._listener.slot_idle(self)
+
+    def _is_worn(self, process: PoolProcess) -> bool:
+        limits = self.limits
+        if limits.tasks_per_process is not None and self._tasks_of_process >= limits.tasks_per_process:
+            return True
+        return limits.memory_per_process is not None and memory.resident(process.pid) > limits.memory_per_process
 
     # The watch.
 
@@ -222,7 +260,21 @@ class Slot:
     def next_deadline(self) -> float:
         """The ``time.monotonic()`` at which ``doom_if_due`` has to be called again at the latest."""
         running = self._running
-        return self._due(running) if running is not None else float("inf")
+        if running is None:
+            return float("inf")
+        due = self._due(running)
+        return min(due, running.looked + MEMORY_SECONDS) if running.memory_limit is not None else due
+
+    def condemn(self, condemned: Mapping[ClaimedTask, str]) -> None:
+        """Kill the task that runs, if it is one of these, as soon as the watch looks; for the reason given."""
+        running = self._running
+        if running is not None:
+            running.condemned = condemned.get(running.task)
+
+    def resident(self) -> int:
+        """Bytes that the process has resident; 0 if there is none."""
+        process = self._process
+        return memory.resident(process.pid) if process is not None else 0
 
     def doom_if_due(self) -> bool:
         """Whether the running task is to end now by force; then its process has been asked for its stacks.
@@ -238,39 +290,62 @@ class Slot:
                 self._replace_idle(process)
             elif running.death_seen is None:
                 running.death_seen = time.monotonic()
-        if running is None or time.monotonic() < self._due(running) or not self._take(running):
+        if running is None:
             return False
-        self._doomed = running
+        verdict = self._why_now(running, process)
+        if verdict is None or not self._take(running):
+            return False
+        self._doomed = _Doomed(running, verdict)
         process.request_stack()
         return True
 
+    def _why_now(self, running: _Running, process: PoolProcess) -> Callable[[Autopsy], Outcome] | None:
+        """What becomes of the running task if it is to end by force now."""
+        if running.death_seen is None:
+            if (reason := running.condemned) is not None:
+                return lambda autopsy: autopsy.cancelled(reason)
+            if self._takes_too_much(running, process):
+                return Autopsy.out_of_memory
+        if time.monotonic() < self._due(running):
+            return None
+        return Autopsy.timed_out if running.death_seen is None else partial(self._died, running, exit_code=0)
+
+    def _takes_too_much(self, running: _Running, process: PoolProcess) -> bool:
+        now = time.monotonic()
+        if now < running.looked + MEMORY_SECONDS:
+            return False
+        running.looked = now
+        seen = usage.sample(process.pid)
+        if seen is None:
+            return False
+        taken = memory.of_tree(process.pid) if running.memory_limit is not None else seen.peak_rss
+        running.cpu, running.peak_rss = seen.cpu, max(running.peak_rss, taken)
+        return running.memory_limit is not None and taken > running.memory_limit
+
     def execute_doom(self, dump_until: float) -> None:
         """Kill the process of the doomed task, with everything it started, and give the verdict."""
-        process, running = self._process, self._doomed
-        if process is None or running is None:
+        process, doomed = self._process, self._doomed
+        if process is None or doomed is None:
             return
         self._doomed = None
-        outcome: Outcome
-        if running.death_seen is not None:
-            outcome = self._died(running, 0)
-        else:
+        running = doomed.running
+        if running.death_seen is None:
             frames = stack.await_dump(self._dump_fd, process.main_thread, dump_until)
-            outcome = self._timed_out(running, frames)
-        process.kill()
+        else:
+            frames = self._last_frames()
+        outcome = doomed.verdict(self._autopsy(running, frames))
         self._announce(running, outcome)
 
     def _due(self, running: _Running) -> float:
-        began = self._began(running)
+        begun, ended = self._logbook.begun(), self._logbook.ended()
+        has_begun = begun.number == running.number
         if running.death_seen is not None:
-            return running.death_seen + (EXIT_CODE_SECONDS if began is not None else LOST_SECONDS)
-        if began is not None:
-            return began + running.task.timeout
-        # It has not begun, or it has ended and its result is on the way: the last note does not say which.
+            return running.death_seen + (EXIT_CODE_SECONDS if has_begun else LOST_SECONDS)
+        if ended.number == running.number:  # its result is on the way
+            return ended.at + LOST_SECONDS
+        if has_begun:
+            return begun.at + running.task.timeout
         return running.submitted + running.task.timeout + LOST_SECONDS
-
-    def _began(self, running: _Running) -> float | None:
-        entry = self._logbook.read()
-        return entry.began if entry.number == running.number else None
 
     def _replace_idle(self, process: PoolProcess) -> None:
         if self._retire(process):
@@ -279,34 +354,48 @@ class Slot:
 
     # Outcomes.
 
-    def _timed_out(self, running: _Running, frames: tuple[stack.Frame, ...]) -> TimedOut:
-        timeout = float(running.task.timeout)
-        return TimedOut(card.timed_out(timeout, self._evidence(running, frames)), timeout)
+    def _on_death(self, running: _Running, exit_code: int | None) -> Outcome:
+        return self._died(running, self._autopsy(running, self._last_frames()), exit_code=exit_code)
 
-    def _died(self, running: _Running, exit_code: int | None) -> Crashed | Released:
+    def _died(self, running: _Running, autopsy: Autopsy, *, exit_code: int | None) -> Outcome:
         """A process that dies with the forkserver, which is everybody's parent, is not to blame."""
         process = self._process
         if process is None or not process.has_lost_its_forkserver():
-            return self._crashed(running, exit_code)
+            return autopsy.ended(exit_code, oom_killer_struck=self._listener.oom_killer_struck())
         logger.error("%s: the forkserver died; %s is handed back", self, running.task)
-        process.kill()  # it may go on for a moment, and nobody else shall do its task meanwhile
-        return Released("the forkserver died")
+        return Released("the forkserver died", counts=True)
 
-    def _crashed(self, running: _Running, exit_code: int | None) -> Crashed:
-        process = self._process
-        main_thread = process.main_thread if process is not None else 0
-        frames = stack.frames_of_thread(stack.read(self._dump_fd), main_thread)
-        return Crashed(card.crashed(exit_code, self._evidence(running, frames)), exit_code)
+    def _last_frames(self) -> tuple[stack.Frame, ...]:
+        main_thread = self._process.main_thread if self._process is not None else 0
+        return stack.frames_of_thread(stack.read(self._dump_fd), main_thread)
 
-    def _evidence(self, running: _Running, frames: tuple[stack.Frame, ...]) -> card.Evidence:
-        entry, process = self._logbook.read(), self._process
-        used = process.usage() if process is not None else None
-        return card.Evidence(
+    def _autopsy(self, running: _Running, frames: tuple[stack.Frame, ...]) -> Autopsy:
+        begun = self._logbook.begun()
+        return Autopsy(
+            task=running.task,
+            elapsed=time.monotonic() - (begun.at if begun.number == running.number else running.submitted),
+            usage=self._usage(running, begun.cpu),
             frames=stack.handler_frames(frames, executor.__file__),
-            usage=Usage(used.cpu - entry.cpu, used.peak_rss) if used is not None else None,
-            elapsed=time.monotonic() - (entry.began if entry.number == running.number else running.submitted),
-            attempt=f"attempt {running.task.attempt} of {max(1, running.task.max_attempts)}",
+            memory_limit=running.memory_limit,
         )
+
+    def _usage(self, running: _Running, cpu_before: float) -> Usage | None:
+        """What the task took; of a process that has died, what the watch has seen last."""
+        used = self._process.usage() if self._process is not None else None
+        if used is not None:
+            return Usage(used.cpu - cpu_before, max(used.peak_rss, running.peak_rss))
+        return Usage(max(0.0, running.cpu - cpu_before), running.peak_rss) if running.peak_rss else None
+
+    def _seen(self, running: _Running) -> dict[str, float] | None:
+        """What was seen of a task whose handler came to its end, for the history."""
+        ended = self._logbook.ended()
+        if ended.number != running.number:
+            return None
+        return {
+            "elapsed_seconds": round(ended.elapsed, 6),
+            "cpu_seconds": round(ended.cpu, 6),
+            "peak_rss": ended.peak_rss,
+        }
 
     # The end.
 
@@ -315,9 +404,10 @@ class Slot:
         with self._lock:
             self._stopping.set()
             process, running = self._process, self._running
-        if running is not None and self._take(running):
-            if process is not None:
-                process.kill()
+        has_taken = running is not None and self._take(running)
+        if process is not None:
+            process.kill()
+        if running is not None and has_taken:
             self._listener.task_ended(running.task, Released(reason))
         self._renewal.set()
 

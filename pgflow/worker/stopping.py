@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import threading
@@ -80,10 +81,12 @@ class StopRequest:
         """Whether there was one."""
         return self._is_draining or bool(self._requests)
 
-    def wait_unless_urgent(self, has_ended: Callable[[float], bool]) -> bool:
-        """Wait until ``has_ended``, which waits up to so many seconds, says yes; False at a second request."""
-        while not has_ended(_LOOK_SECONDS):
-            if len(self._requests) > 1:
+    def wait_unless_urgent(self, has_ended: Callable[[float], bool], within: float | None = None) -> bool:
+        """Wait until ``has_ended``, which waits up to so many seconds, says yes; False at a second request, and after
+        ``within`` seconds if they are given."""
+        deadline = math.inf if within is None else time.monotonic() + within
+        while not has_ended(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+            if len(self._requests) > 1 or time.monotonic() >= deadline:
                 return False
         return True
 

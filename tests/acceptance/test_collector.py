@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from pgflow.database import Database, workers
-from pgflow.database.tasks import BatchTasks, ClaimedTask
-from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
+from pgflow.database.tasks import BatchTasks, ClaimedTask, Holding
+from pgflow.outcome import Completed, Crashed, Evidence, Failed, Outcome, Released, TimedOut
 from pgflow.worker import collector as collector_module
 from pgflow.worker.collector import Collector
+from pgflow.worker.holdings import Holdings
 from pgflow.worker.wakeup import Wakeup
 from tests.support import servers
 from tests.support.sql import Core
@@ -37,7 +38,7 @@ def core(database_url: str) -> Iterator[Core]:
 @contextmanager
 def collecting(database: Database) -> Iterator[Collector]:
     """A running collector; on leaving, everything has been delivered."""
-    collector = Collector(BatchTasks(database), Wakeup())
+    collector = Collector(BatchTasks(database), Wakeup(), Holdings())
     collector.start()
     yield collector
     deliver_all(collector)
@@ -126,14 +127,16 @@ def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
     sizes: list[int] = []
 
     class Counting(BatchTasks):
-        def complete(self, tasks: Sequence[ClaimedTask], outputs: Sequence[str]) -> list[str]:
+        def complete(
+            self, tasks: Sequence[Holding], outputs: Sequence[str], evidence: Sequence[Evidence] | None = None
+        ) -> list[str]:
             sizes.append(len(tasks))
-            return super().complete(tasks, outputs)
+            return super().complete(tasks, outputs, evidence)
 
     monkeypatch.setattr(collector_module, "MAX_BATCH_CHARACTERS", 1000)
     with core.connection.transaction():  # holds the first flush until everything else waits
         core.rows("SELECT FROM pgflow.runs FOR UPDATE")
-        collector = Collector(Counting(database), Wakeup())
+        collector = Collector(Counting(database), Wakeup(), Holdings())
         collector.start()
         for task in claimed:
             collector.put(task, Completed(json.dumps("x" * 98)))
@@ -165,10 +168,10 @@ def test_outcomes_are_kept_and_nothing_is_claimed_while_the_database_is_away(
 
 def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answer(tmp_path: object) -> None:
     with Database(f"postgresql://postgres@/nothing?host={tmp_path}") as nowhere:
-        collector = Collector(BatchTasks(nowhere), Wakeup())
+        collector = Collector(BatchTasks(nowhere), Wakeup(), Holdings())
         collector.start()
         collector.put(
-            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, "map", "1", 1, 1, WORKER_ID),
+            ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, WORKER_ID, "map", "1", 1, 1),
             Completed("1"),
         )
         collector.stop()
@@ -213,7 +216,7 @@ def test_an_internal_error_that_stays_is_its_items_fault(core: Core, database: D
 def test_outcomes_are_kept_while_the_schema_is_not_as_it_should_be(core: Core, database: Database) -> None:
     (task,) = claim_map(core, database, 1)
     core.rows("ALTER FUNCTION pgflow.complete_tasks RENAME TO complete_tasks_away")
-    collector = Collector(BatchTasks(database), Wakeup())
+    collector = Collector(BatchTasks(database), Wakeup(), Holdings())
     collector.start()
     collector.put(task, Completed("1"))
     collector.stop()

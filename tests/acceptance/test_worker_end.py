@@ -16,7 +16,8 @@ import pytest
 
 from pgflow import Worker
 from pgflow.database import Database
-from tests.support import servers
+from pgflow.worker.options import Options
+from tests.support import family, servers
 from tests.support.cli import begun, hear, patient_flow, slow_import
 from tests.support.waiting import process_exists, wait_until
 from tests.support.worker import (
@@ -94,16 +95,18 @@ def test_stop_kills_and_hands_back_after_its_timeout(
     assert (task["status"], task["attempts_count"]) == ("queued", 0)
 
 
-def test_kill_9_of_the_dispatcher_ends_its_pool_processes(start_worker: Callable[..., Worker], runs: Runs) -> None:
+def test_kill_9_of_the_dispatcher_ends_all_that_it_and_its_handlers_started(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
+) -> None:
     worker = start_worker(HOSTILE)
     runs.query("UPDATE pgflow.flows SET opt_timeout = 60")
-    hung = run_hostile(runs, "hang_blocking_all_signals")
-    wait_until(lambda: runs.tasks(hung)[0]["status"] == "started", "the handler hangs")
+    run_hostile(runs, "start_a_family", {"folder": str(tmp_path), "then": "hang_blocking_all_signals"})
+    members = family.read(tmp_path)
     dispatcher = dispatcher_of(worker)
-    children = dispatcher.children(recursive=True)
-    assert len(children) >= 2  # the forkserver and the pool process
+    below = {f"{child.name()} {child.pid}": child.pid for child in dispatcher.children(recursive=True)}
+    assert set(members.values()) <= set(below.values())  # where nothing is lost sight of
     dispatcher.kill()
-    wait_until(lambda: not [c for c in children if process_exists(c.pid)], "all children end", timeout=5)
+    family.wait_until_gone(below)
     assert worker.stop() == -signal.SIGKILL
 
 
@@ -213,14 +216,17 @@ def test_a_dispatcher_whose_parent_dies_while_it_starts_loses_nothing(database_u
     compile_by_reference(Database(database_url), ARITHMETIC)
     for _ in range(20):
         runs.start("arithmetic", {"count": 3})
-    order = {"database": Database(database_url).order(), "flows": [ARITHMETIC], "slots": 2}
+    order = {
+        "database": Database(database_url).order(),
+        "options": Options(flows=(ARITHMETIC,), slots=2).to_order(),
+    }
     for delay in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
         dispatcher = subprocess.Popen(
             [sys.executable, "-m", "pgflow.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert dispatcher.stdin is not None
         assert dispatcher.stdout is not None
-        dispatcher.stdin.write(json.dumps({**order, "preload": True, "allow_data_loss": False}) + "\n")
+        dispatcher.stdin.write(json.dumps(order) + "\n")
         dispatcher.stdin.flush()
         dispatcher.stdout.close()
         time.sleep(delay)  # no event to wait for: every moment of the start is meant

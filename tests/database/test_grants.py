@@ -67,7 +67,6 @@ def test_a_worker_does_everything_that_a_worker_does(core: Core, roles: Callable
     assert workers.await_tasks(database, {"f": WORKER_ID}) is not None
     workers.stop_awaiting_tasks(database, [WORKER_ID])
     assert workers.heartbeat(database, [WORKER_ID]) is False
-    assert workers.requeue_stalled_tasks(database) == 0
     workers.mark_stopped(database, [WORKER_ID])
     assert runs.run_progress(database, str(run_id))[0].completed == 1
 
@@ -141,7 +140,8 @@ def test_functions_that_run_with_the_owners_rights_are_few(core: Core) -> None:
     )
     assert [row["proname"] for row in rows] == [
         *("await_tasks", "cancel_run", "claim_tasks", "complete_tasks", "fail_tasks", "get_run_with_states"),
-        *("release_tasks", "requeue_stalled_tasks", "retry_run", "setup_requeue_stalled_tasks_cron"),
+        *("release_tasks", "renew_tasks", "requeue_stalled_tasks", "requeue_tasks", "retry_run"),
+        "setup_requeue_stalled_tasks_cron",
         *("start_flow_with_states", "start_flows", "stop_awaiting_tasks"),
     ]
 

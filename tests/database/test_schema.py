@@ -30,9 +30,14 @@ OURS = {
     "_record_failed_tasks", "_record_failures_of_shape", "_requeue_open_tasks", "_wake_workers", "await_tasks", "cancel_run",
     "record_failures", "retry_run", "stop_awaiting_tasks", "update_flow_options",
     "_has_realtime", "_option_differences", "_record_cancelled_attempts",
+    "_hand_back_tasks", "_keep_messages_invisible", "_lock_messages", "_look_at_tasks", "_tell_hand_backs", "renew_tasks",
+    "requeue_tasks",
 }  # fmt: skip
 """The functions that the contract does not know, or not as part of the core."""
-OUR_TABLES = {"schema_versions", "run_keys", "task_attempts", "recording_steps", "run_interventions", "waiting_workers"}
+OUR_TABLES = {
+    "schema_versions", "run_keys", "task_attempts", "recording_steps", "run_interventions", "waiting_workers",
+    "worker_processes",
+}  # fmt: skip
 
 
 def connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:
@@ -191,7 +196,7 @@ def test_an_upgrade_keeps_the_rights_that_were_granted_and_gives_no_others(older
 
 
 def test_an_upgrade_that_fails_leaves_everything_as_it_was(older: Core) -> None:
-    older.rows("CREATE TABLE pgflow.task_attempts ()")  # in a migration's way
+    older.rows("CREATE TABLE pgflow.worker_processes ()")  # in a migration's way
     number = older.value("SELECT max(version) FROM pgflow.schema_versions")
     with connect(older.url) as connection:
         with pytest.raises(psycopg.errors.DuplicateTable):

@@ -29,6 +29,17 @@ def rows_read(core: Core, action: Callable[[], object]) -> dict[str, int]:
     return {table: rows for table, rows in read.items() if rows}
 
 
+def plans(core: Core, action: Callable[[], object]) -> str:
+    """The plans of every statement that an action runs, those inside functions included, with what they did."""
+    texts: list[str] = []
+    core.connection.add_notice_handler(lambda notice: texts.append(notice.message_primary or ""))
+    core.rows("LOAD 'auto_explain'")
+    for setting in ("log_min_duration = 0", "log_nested_statements = on", "log_analyze = on", "log_level = 'notice'"):
+        core.rows(f"SET auto_explain.{setting}")
+    action()
+    return "\n\n".join(texts)
+
+
 def _counters(core: Core) -> dict[str, int]:
     rows = core.rows(
         "SELECT relname, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS read "
@@ -95,7 +106,8 @@ def test_plans_made_on_tiny_tables_stay_good(core: Core, flow: str, is_analysed:
     core.start("map", [0] * 10_000)
     start_small_runs(core, 1000)
     read = rows_read(core, lambda: settle_a_batch(core, flow))
-    assert sum(read.values()) < BATCH * ROWS_PER_TASK, read
+    if sum(read.values()) >= BATCH * ROWS_PER_TASK:  # seen once in 50 whole runs of the tests, never alone
+        pytest.fail(f"{read}\n{plans(core, lambda: settle_a_batch(core, flow))}")
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -25,35 +25,30 @@ Ends = queue.SimpleQueue[tuple[str, Outcome, float]]
 class RunningPool:
     """A pool whose tasks' ends are queued with the time at which they came."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, reference: str = FLOW, **options: Any) -> None:
         self.ends: Ends = queue.SimpleQueue()
-        self.pool = Pool(
-            [FLOW],
-            "",
-            slots,
-            preload=True,
-        )
+        self.pool = Pool([reference], "", slots, preload=True, **options)
         self.pool.report_to(lambda task, outcome: self.ends.put((task.step_slug, outcome, time.monotonic())))
         self.pool.start()
 
-    def run(self, step_slug: str, input: object = None, timeout: int = 1) -> None:
+    def run(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
         """Start a task as soon as a slot is idle."""
         assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
-        assert self.pool.run(
-            ClaimedTask(
-                flow_slug="hostile",
-                run_id="00000000-0000-0000-0000-000000000000",
-                step_slug=step_slug,
-                task_index=0,
-                attempt=1,
-                msg_id=1,
-                kind="root",
-                input=json.dumps(input),
-                timeout=timeout,
-                worker_id="00000000-0000-0000-0000-000000000000",
-                max_attempts=1,
-            )
+        task = ClaimedTask(
+            flow_slug="hostile",
+            run_id="00000000-0000-0000-0000-000000000000",
+            step_slug=step_slug,
+            task_index=0,
+            attempt=1,
+            msg_id=1,
+            kind="root",
+            input=json.dumps(input),
+            timeout=timeout,
+            worker_id="00000000-0000-0000-0000-000000000000",
+            max_attempts=1,
         )
+        assert self.pool.run(task)
+        return task
 
     def end(self) -> tuple[str, Outcome, float]:
         """The next task's end."""
@@ -155,7 +150,7 @@ def test_printing_does_not_disturb_the_answer(running: RunningPool) -> None:
 
 def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -> None:
     assert running.pool.wait_for_idle(WAIT_SECONDS)
-    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "root", "1e5000", 1, 1, "w")
+    task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "w", "root", "1e5000", 1, 1)
     assert running.pool.run(task)
     outcome = running.end()[1]
     assert isinstance(outcome, Failed)
@@ -177,8 +172,8 @@ def test_tasks_that_lose_the_forkserver_are_released_and_the_pool_works_again(tm
     wait_until(began.exists, "the handler runs")
     running.run("kill_the_forkserver", timeout=100)
     assert {running.end()[:2] for _ in range(2)} == {
-        ("note_and_wait", Released("the forkserver died")),
-        ("kill_the_forkserver", Released("the forkserver died")),
+        ("note_and_wait", Released("the forkserver died", counts=True)),
+        ("kill_the_forkserver", Released("the forkserver died", counts=True)),
     }
     for value in range(4):
         assert running.outcome("add_one", {"value": value}) == Completed(str(value + 1))

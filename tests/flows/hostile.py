@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pgflow import Context, Fail, Flow, Retry
+from pgflow.process import proc
+from tests.support import family
+from tests.support.waiting import is_zombie
 
 flow = Flow("hostile", max_attempts=1, timeout=1)
+_failing: subprocess.Popen[bytes]
 
 
 @flow.step
@@ -175,3 +179,97 @@ def fork_and_return(input: Any) -> str:
 def leave_a_subprocess(input: Any) -> None:
     """Starts a subprocess, notes its pid in the given file, and returns."""
     Path(input["file"]).write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
+
+
+@flow.step
+def start_a_family(input: Any) -> object:
+    """Starts one process of each kind, notes them in the given folder, and ends as another step does: ``then``."""
+    family.start(Path(input["folder"]))
+    return flow.handler(input["then"])(input)
+
+
+@flow.step
+def start_without_end(input: Any) -> object:
+    """Hangs, while a process of its own session starts one orphan after another and notes their pids in a file."""
+    line = f"while :; do sleep 1000 & echo $! >> {input['file']}; sleep 0.001; done"
+    subprocess.Popen(["sh", "-c", line], start_new_session=True)
+    return any(itertools.repeat(False))
+
+
+@flow.step
+def leave_zombies(input: Any) -> int:
+    """Leaves orphans that end at once; how many zombies there are."""
+    for _ in range(input["count"]):
+        subprocess.check_call(["sh", "-c", "(exit 0) & exec 2>&-; exit 0"])
+    return sum(is_zombie(pid) for pid in proc.children(os.getpid()))
+
+
+@flow.step
+def start_a_failure(_input: Any) -> int:
+    """Starts a program that fails, and waits for it in another task."""
+    global _failing
+    _failing = subprocess.Popen(["false"])
+    os.waitid(os.P_PID, _failing.pid, os.WEXITED | os.WNOWAIT)
+    return _failing.pid
+
+
+@flow.step
+def ask_for_the_failure(_input: Any) -> int:
+    """The exit code of the program that an earlier task started."""
+    return _failing.wait()
+
+
+@flow.step
+def run_a_program(input: Any) -> object:
+    """Runs Python on the given source, in a session of its own."""
+    return subprocess.check_call([sys.executable, "-c", input["source"]], start_new_session=True)
+
+
+@flow.step
+def rename_and_wait(input: Any) -> str:
+    """Gives this process another name, as setproctitle does, and waits as ``note_and_wait``."""
+    Path("/proc/self/comm").write_text("renamed")
+    return str(flow.handler("note_and_wait")(input))
+
+
+@flow.step
+def kill_itself(_input: Any) -> None:
+    """Dies as the OOM killer's victim does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow.step
+def hoard(_input: Any) -> None:
+    """Takes ever more memory, 16 MiB at a time, and uses it."""
+    hoarded = []
+    while True:
+        hoarded.append(bytearray(os.urandom(1 << 20) * 16))
+        time.sleep(0.02)
+
+
+@flow.step
+def hoard_in_a_subprocess(_input: Any) -> None:
+    """Lets a subprocess take the memory."""
+    subprocess.run([sys.executable, "-c", "x = bytearray(400 << 20); import time; time.sleep(1000)"], check=True)
+
+
+@flow.step(memory_limit="1GiB")
+def take(input: Any) -> int:
+    """Takes as many MiB as ``input`` says, and gives them back."""
+    return len(bytearray(input["mib"] << 20)) >> 20
+
+
+@flow.step
+def pid(_input: Any) -> int:
+    """The process's own."""
+    return os.getpid()
+
+
+@flow.step
+def keep(input: Any) -> int:
+    """Keeps as many MiB as ``input`` says in the process; its pid."""
+    _kept.append(bytearray(os.urandom(1 << 20) * input["mib"]))
+    return os.getpid()
+
+
+_kept: list[bytearray] = []

@@ -10,7 +10,7 @@ from pgflow.database import schema
 
 _OURS = (
     "claim_tasks", "complete_tasks", "fail_tasks", "release_tasks", "start_flows", "cancel_run", "retry_run",
-    "await_tasks", "stop_awaiting_tasks", "record_failures", "update_flow_options",
+    "await_tasks", "stop_awaiting_tasks", "record_failures", "update_flow_options", "requeue_tasks", "renew_tasks",
 )  # fmt: skip
 _VISIBILITY = re.compile(r"  SELECT count\(\*\) INTO visible.*?  END IF;\n", re.DOTALL)
 
@@ -26,4 +26,4 @@ def install(url: str, *, sets_visibility: bool = True) -> None:
         assert count == 1
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(script.encode())
-        connection.execute("DROP TABLE pgflow.schema_versions")
+        connection.execute("DROP TABLE pgflow.schema_versions, pgflow.worker_processes")

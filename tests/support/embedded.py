@@ -109,8 +109,14 @@ def wait_until_unused(home: Path) -> None:
     wait_until(lambda: not processes_of(home), "the keeper and the server have ended")
 
 
-def wait_until_ended(pid: int) -> None:
-    wait_until(lambda: not process_exists(pid), f"process {pid} has ended")
+def family(pid: int) -> list[int]:
+    """A process and its children: a postmaster's backends notice its death a moment later, and until then a user's
+    connection looks sound."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children())]
+
+
+def wait_until_ended(*pids: int) -> None:
+    wait_until(lambda: not any(map(process_exists, pids)), f"processes {pids} have ended")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,17 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 20.0) -> 
 
 def process_exists(pid: int) -> bool:
     """Whether a process lives (a zombie does not)."""
+    return _state(pid) not in ("", "Z")
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked for its exit status."""
+    return _state(pid) == "Z"
+
+
+def _state(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

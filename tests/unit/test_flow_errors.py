@@ -107,7 +107,7 @@ DEPENDENCIES: dict[str, tuple[Callable[[Any], object], str]] = {
     "over of a step": (
         lambda flow: flow.step(over=first)(any_input),
         "Step orders.any_input has no option 'over': it takes slug, depends_on, max_attempts, base_delay, "
-        "timeout, start_delay, if_, if_not, when_unmet, when_exhausted",
+        "timeout, start_delay, if_, if_not, when_unmet, when_exhausted, memory_limit",
     ),
 }
 

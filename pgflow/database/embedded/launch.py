@@ -14,6 +14,7 @@ from pathlib import Path
 from pgflow.database.embedded import keeper, system_user
 from pgflow.database.embedded.installation import Installation
 from pgflow.database.embedded.keeper import Layout
+from pgflow.process import marker
 
 MAX_LOG_BYTES = 10 * 1024 * 1024
 
@@ -58,6 +59,7 @@ def _start(layout: Layout, wheel: Installation) -> socket.socket:
             stdout=log,
             stderr=log,
             cwd="/",
+            env=marker.outliving(),
             pass_fds=[keepers_end.fileno()],
             start_new_session=True,
             check=False,

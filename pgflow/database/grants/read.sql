@@ -8,6 +8,7 @@ GRANT SELECT ON
   pgflow.step_states,
   pgflow.step_tasks,
   pgflow.workers,
+  pgflow.worker_processes,
   pgflow.task_attempts,
   pgflow.recording_steps,
   pgflow.run_interventions,

@@ -8,5 +8,6 @@ SELECT
   kind,
   input,
   timeout,
-  max_attempts
+  max_attempts,
+  retry_delay
 FROM pgflow.claim_tasks(%(flow_slugs)s::text[], %(worker_ids)s::uuid[], %(quantity)s::int)

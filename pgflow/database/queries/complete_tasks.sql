@@ -6,6 +6,7 @@ FROM pgflow.complete_tasks(
   %(outputs)s::jsonb[],
   %(attempts)s::int[],
   %(worker_ids)s::uuid[],
-  %(message_ids)s::bigint[]
+  %(message_ids)s::bigint[],
+  %(evidence)s::jsonb[]
 )
 ORDER BY ordinal

@@ -6,7 +6,7 @@
 CREATE FUNCTION pgflow._start_tasks(p_flow_slug text, p_msg_ids bigint[], p_worker_id uuid)
 RETURNS TABLE (
   run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input jsonb, timeout int,
-  max_attempts int
+  max_attempts int, retry_delay int
 )
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
@@ -108,7 +108,8 @@ BEGIN
     step.kind,
     CASE WHEN step.kind = 'map' THEN step.input -> task.task_index ELSE step.input END,
     step.timeout,
-    step.max_attempts
+    step.max_attempts,
+    CASE WHEN task.attempt < step.max_attempts THEN pgflow.calculate_retry_delay(step.base_delay, task.attempt) END
   FROM (
     -- One row for each step, whose input is computed once for all its tasks; OFFSET 0 keeps it so. `||` detoasts an
     -- array here, and not again for every element taken from it.
@@ -120,6 +121,7 @@ BEGIN
       c.message_ids,
       coalesce(definition.opt_timeout, f.opt_timeout) AS timeout,
       coalesce(definition.opt_max_attempts, f.opt_max_attempts) AS max_attempts,
+      coalesce(definition.opt_base_delay, f.opt_base_delay) AS base_delay,
       CASE
         WHEN definition.step_type = 'map' THEN 'map'
         WHEN definition.deps_count = 0 THEN 'root'

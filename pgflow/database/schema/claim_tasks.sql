@@ -1,10 +1,10 @@
 -- Ours: read the queues of several flows and start what was read, in one round trip; at most p_quantity tasks in all.
 -- p_worker_ids[i] is the worker's row for p_flow_slugs[i]. Messages that no task belongs to are archived: they would
--- come back for ever.
+-- come back for ever. `retry_delay` is in how many seconds the task is tried again if this attempt fails; NULL for the last.
 CREATE FUNCTION pgflow.claim_tasks(p_flow_slugs text[], p_worker_ids uuid[], p_quantity int)
 RETURNS TABLE (
   flow_slug text, run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input text,
-  timeout int, max_attempts int
+  timeout int, max_attempts int, retry_delay int
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -47,7 +47,8 @@ BEGIN
       t.kind,
       t.input::text,
       t.timeout,
-      t.max_attempts
+      t.max_attempts,
+      t.retry_delay
     FROM pgflow._start_tasks(flow.slug, read_ids, flow.worker_id) AS t;
     GET DIAGNOSTICS started = ROW_COUNT;
     quantity := quantity - started::int;

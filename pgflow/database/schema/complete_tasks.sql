@@ -1,6 +1,7 @@
 -- Ours: complete a batch of tasks, and whatever follows from that, in a number of statements that does not grow with
 -- the runs and steps in it. With `attempts`, `worker_ids` and `message_ids`, as the claim gave them, a result of whoever does
 -- not hold the task any more changes nothing.
+-- `evidence` is for the history: what was seen of the attempts.
 -- Verdicts: 'completed', 'failed' (type violation), 'stale', 'over', 'unknown' (see _judge_tasks).
 CREATE FUNCTION pgflow.complete_tasks(
   run_ids uuid[],
@@ -9,7 +10,8 @@ CREATE FUNCTION pgflow.complete_tasks(
   outputs jsonb[],
   attempts int[] DEFAULT NULL,
   worker_ids uuid[] DEFAULT NULL,
-  message_ids bigint[] DEFAULT NULL
+  message_ids bigint[] DEFAULT NULL,
+  evidence jsonb[] DEFAULT NULL
 )
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
@@ -35,7 +37,7 @@ BEGIN
     judgements,
     NULL,
     NULL,
-    NULL
+    evidence
   );
 
   IF 'over' = ANY(judgements) THEN

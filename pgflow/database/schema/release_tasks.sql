@@ -24,11 +24,15 @@ DECLARE
   judgements text[] := pgflow._judge_tasks(
     run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids
   );
-  queued record;
 BEGIN
   -- Of a task that has stalled for good the message is archived: retry_run sends another.
   judgements := ARRAY(
-    SELECT CASE WHEN b.judgement = 'ready' AND t.has_stalled THEN 'stale' ELSE b.judgement END
+    SELECT
+      CASE
+        WHEN b.judgement <> 'ready' THEN b.judgement
+        WHEN t.has_stalled THEN 'stale'
+        ELSE 'released'
+      END
     FROM unnest(run_ids, step_slugs, task_indexes, judgements)
       WITH ORDINALITY AS b (run_id, step_slug, task_index, judgement, position)
     LEFT JOIN LATERAL (
@@ -40,43 +44,10 @@ BEGIN
     ORDER BY b.position
   );
 
-  WITH released AS (
-    UPDATE pgflow.step_tasks AS t
-    SET
-      status = 'queued',
-      started_at = NULL,
-      attempts_count = t.attempts_count - 1,
-      last_worker_id = NULL
-    FROM unnest(run_ids, step_slugs, task_indexes, judgements) AS b (run_id, step_slug, task_index, judgement)
-    CROSS JOIN LATERAL (
-      SELECT k.ctid, k.attempts_count, k.last_worker_id, k.started_at
-      FROM pgflow.step_tasks AS k
-      WHERE k.run_id = b.run_id AND k.step_slug = b.step_slug AND k.task_index = b.task_index
-      OFFSET 0
-    ) AS k
-    WHERE b.judgement = 'ready' AND t.ctid = k.ctid
-    RETURNING
-      t.flow_slug, t.run_id, t.step_slug, t.task_index, t.message_id, k.attempts_count, k.last_worker_id, k.started_at
-  ),
-  history AS (
-    INSERT INTO pgflow.task_attempts (
-      run_id, step_slug, task_index, attempt, outcome, worker_id, started_at, ended_at
-    )
-    SELECT
-      r.run_id, r.step_slug, r.task_index, r.attempts_count, 'released', r.last_worker_id, r.started_at,
-      greatest(now(), r.started_at)
-    FROM released AS r
-  )
-  SELECT
-    array_agg(released.flow_slug) AS flow_slugs,
-    array_agg(released.message_id) AS message_ids,
-    array_agg(0) AS delays
-  INTO queued
-  FROM released;
-  PERFORM pgflow._delay_messages(queued.flow_slugs, queued.message_ids, queued.delays);
+  PERFORM pgflow._hand_back_tasks(run_ids, step_slugs, task_indexes, NULL, judgements, 'released');
 
   RETURN QUERY
-  SELECT j.position::int, CASE j.judgement WHEN 'ready' THEN 'released' ELSE j.judgement END
+  SELECT j.position::int, j.judgement
   FROM unnest(judgements) WITH ORDINALITY AS j (judgement, position);
 END
 $$;

@@ -12,6 +12,7 @@ from pgflow.database.embedded import installation
 from tests.support.embedded import (
     AS_ROOT,
     User,
+    family,
     keeper_of,
     layout,
     wait_until_ended,
@@ -22,10 +23,11 @@ def test_a_killed_keeper_takes_the_server_down_and_is_replaced(home: Path, start
     user = start().opened()
     postmaster = user.postmaster()
 
+    server = family(postmaster)
     keeper_of(home).kill()
 
     if sys.platform == "linux":
-        wait_until_ended(postmaster)
+        wait_until_ended(*server)
     replacement = start().opened().postmaster()
     assert replacement != postmaster
     assert user.postmaster() == replacement
@@ -35,8 +37,9 @@ def test_a_killed_keeper_is_replaced_by_its_old_users_next_use(home: Path, start
     user = start().opened()
     postmaster = user.postmaster()
 
+    server = family(postmaster)
     keeper_of(home).kill()
-    wait_until_ended(postmaster)
+    wait_until_ended(*server)
 
     assert user.postmaster() != postmaster
 
@@ -46,8 +49,9 @@ def test_a_killed_server_is_started_again_under_its_users(home: Path, start: Cal
     postmaster = user.postmaster()
     keeper = keeper_of(home)
 
+    server = family(postmaster)
     os.kill(postmaster, signal.SIGKILL)
-    wait_until_ended(postmaster)
+    wait_until_ended(*server)
 
     replacement = user.postmaster()
     assert replacement != postmaster
@@ -113,3 +117,35 @@ def test_an_initdb_that_was_cut_off_is_done_again(used_home: Path, start: Callab
     layout(used_home).data.rename(layout(used_home).data.with_name("data.new"))
 
     assert start().opened().postmaster() > 0
+
+
+KILLED_WORKER_PROGRAM = """
+import os, sys
+from pgflow.database.choice import open_database
+from pgflow.process import lifeline, marker, subreaper, tree
+marker.put()
+subreaper.become()
+database = open_database()
+print("open", flush=True)
+sys.stdin.readline()
+tree.strike(lambda: tree.descendants(os.getpid()))
+lifeline.sweep(marker.identity)
+print("swept", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_server_that_a_handler_started_outlives_all_kills_of_its_worker(
+    home: Path, start: Callable[..., User]
+) -> None:
+    first = start(KILLED_WORKER_PROGRAM).opened()
+    user = start().opened()
+    keeper, postmaster = keeper_of(home), user.postmaster()
+
+    assert first.process.stdin is not None
+    first.process.stdin.write("\n")
+    first.process.stdin.flush()
+    assert first.read() == "swept"
+
+    assert keeper.is_running()
+    assert user.postmaster() == postmaster

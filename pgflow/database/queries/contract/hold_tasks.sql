@@ -1,5 +1,6 @@
 -- What start_tasks does not tell of the tasks it has started; only of those that are ours: where two workers start one
--- message's task at once, some cores give it to both. The visibility is set here, for cores that do not.
+-- message's task at once, some cores give it to both. The visibility is set here, for cores that do not; the delay is that of
+-- calculate_retry_delay, whose numbers overflow on some cores.
 WITH held AS (
   SELECT
     t.flow_slug,
@@ -14,7 +15,16 @@ WITH held AS (
       ELSE 'dependent'
     END AS kind,
     coalesce(definition.opt_timeout, f.opt_timeout) AS timeout,
-    coalesce(definition.opt_max_attempts, f.opt_max_attempts) AS max_attempts
+    coalesce(definition.opt_max_attempts, f.opt_max_attempts) AS max_attempts,
+    CASE
+      WHEN t.attempts_count < coalesce(definition.opt_max_attempts, f.opt_max_attempts)
+        THEN least(
+          floor(
+            coalesce(definition.opt_base_delay, f.opt_base_delay) * power(2::numeric, least(t.attempts_count, 64))
+          ),
+          2147483647
+        )::int
+    END AS retry_delay
   FROM pgflow.step_tasks AS t
   JOIN pgflow.steps AS definition ON definition.flow_slug = t.flow_slug AND definition.step_slug = t.step_slug
   JOIN pgflow.flows AS f ON f.flow_slug = t.flow_slug

@@ -1,13 +1,17 @@
--- What a verdict on each task of a batch meets, as in pgflow._judge_tasks, and how many attempts it has; runs and tasks are
--- locked.
+-- What a verdict on each task of a batch meets, as in pgflow._judge_tasks, how many attempts it has, and how often it was
+-- requeued. Nothing changes any more where runs and tasks are locked.
 SELECT
   CASE WHEN b.judgement = 'ready' AND b.mention > 1 THEN 'stale' ELSE b.judgement END AS judgement,
-  b.max_attempts
+  b.max_attempts,
+  b.requeued_count,
+  b.has_stalled
 FROM (
   SELECT
     b.position,
     b.judgement,
     b.max_attempts,
+    b.requeued_count,
+    b.has_stalled,
     row_number() OVER (
       PARTITION BY b.run_id, b.step_slug, b.task_index, b.judgement ORDER BY b.position
     ) AS mention
@@ -15,6 +19,8 @@ FROM (
     SELECT
       b.*,
       coalesce(definition.opt_max_attempts, f.opt_max_attempts) AS max_attempts,
+      t.requeued_count,
+      t.permanently_stalled_at IS NOT NULL AS has_stalled,
       CASE
         WHEN t.run_id IS NULL THEN 'unknown'
         WHEN t.attempts_count <> b.attempt OR t.last_worker_id <> b.worker_id OR t.message_id <> b.message_id

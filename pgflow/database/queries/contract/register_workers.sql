@@ -1,0 +1,3 @@
+INSERT INTO pgflow.workers (worker_id, queue_name, function_name)
+SELECT worker_id, flow_slug, %(name)s
+FROM unnest(%(worker_ids)s::uuid[], %(flow_slugs)s::text[]) AS w (worker_id, flow_slug)

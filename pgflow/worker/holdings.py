@@ -1,0 +1,51 @@
+"""Holdings: the tasks that this worker has claimed and whose verdicts the database does not have yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pgflow.database.tasks import ClaimedTask, Holding
+
+CLAIM_MARGIN_SECONDS = 2
+"""A claim makes a message invisible for the task's timeout and this."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A task, and the ``time.monotonic()`` until which its message is invisible."""
+
+    task: ClaimedTask
+    covered_until: float
+
+
+class Holdings:
+    """Filled by the dispatcher, emptied by the collector, looked at by the leases; any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[object, Held] = {}
+
+    def add(self, tasks: Iterable[ClaimedTask]) -> None:
+        """Tasks that have just been claimed."""
+        now = time.monotonic()
+        with self._lock:
+            self._held.update({task.key: Held(task, now + task.timeout + CLAIM_MARGIN_SECONDS) for task in tasks})
+
+    def remove(self, tasks: Iterable[Holding]) -> None:
+        """Tasks whose verdicts have been delivered, or will never be."""
+        with self._lock:
+            for task in tasks:
+                self._held.pop(task.key, None)
+
+    def all(self) -> list[Held]:
+        """Every task that is held at this moment."""
+        with self._lock:
+            return list(self._held.values())
+
+    def unknown(self, holdings: Iterable[Holding]) -> Sequence[Holding]:
+        """Those that are not held here."""
+        with self._lock:
+            return [holding for holding in holdings if holding.key not in self._held]

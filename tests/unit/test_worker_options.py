@@ -1,0 +1,78 @@
+"""Options of a worker: refused at start when out of range or in contradiction, with both values named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgflow import Worker
+from pgflow.errors import UsageError
+from pgflow.worker.flows import FlowDescription
+from pgflow.worker.options import Options
+
+MIB = 1 << 20
+
+
+def options(**given: Any) -> Options:
+    return Options(flows=("m:f",), slots=1, **given)
+
+
+def flow(timeouts: dict[str, int], memory_limits: dict[str, int]) -> FlowDescription:
+    return FlowDescription("orders", "{}", (), timeouts, memory_limits)
+
+
+def test_options_survive_the_way_to_the_dispatcher() -> None:
+    given = options(memory=MIB, grace=2.5)
+    assert Options.from_order(given.to_order()) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"slots": 0}, "slots must be at least 1, got 0"),
+        ({"max_tasks_per_process": 0}, "max_tasks_per_process must be at least 1, got 0"),
+        ({"memory": "12 parsecs"}, "memory must be a size such as 512MiB, 2G or a number of bytes, got '12 parsecs'"),
+        ({"min_free_memory": 0}, "min_free_memory must be a size such as 512MiB, 2G or a number of bytes, got 0"),
+        (
+            {"memory": "2G", "max_address_space": "512M"},
+            "max_address_space (512 MiB) must not be less than memory (2048 MiB): what is resident has an address",
+        ),
+    ],
+)
+def test_values_out_of_range_or_in_contradiction_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Worker("postgresql://", ["m:f"], **given)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("given", "declared", "name"),
+    [
+        ({"memory": 30 * MIB}, {}, "memory (30 MiB)"),
+        ({"memory_per_process": 50 * MIB}, {}, "max_memory_per_process (50 MiB)"),
+        ({}, {"parse": 20 * MIB}, "memory_limit of orders.parse (20 MiB)"),
+    ],
+)
+def test_a_limit_under_an_idle_processs_own_memory_is_refused(
+    given: dict[str, int], declared: dict[str, int], name: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        options(**given).require_room([flow({}, declared)], resident=50 * MIB)
+    assert str(refused.value) == (
+        f"{name} must be more than what a pool process has resident after importing the flows (50 MiB)"
+    )
+
+
+def test_a_steps_own_limit_goes_before_the_workers() -> None:
+    limits = options(memory=100 * MIB).limits([flow({}, {"parse": 200 * MIB})])
+    assert (limits.of_task("orders", "parse"), limits.of_task("orders", "sum")) == (200 * MIB, 100 * MIB)
+
+
+def test_a_grace_under_a_steps_timeout_is_warned_of() -> None:
+    described = [flow({"parse": 60, "sum": 10}, {})]
+    assert options(grace=25.0).warnings(described) == [
+        "the grace of 25 s is under the timeout of orders.parse, 60 s: its tasks may be killed and handed back when "
+        "the worker is asked to stop"
+    ]
+    assert options().warnings(described) == []
