@@ -26,6 +26,14 @@ SERVER_KINDS: dict[str, tuple[Callable[[], Path | None], str]] = {
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/chaos; pytest takes options from this file alone, wherever it is started."""
+    group = parser.getgroup("chaos")
+    group.addoption("--chaos-seed", type=int, help="What to make the schedule from [default: another each time].")
+    group.addoption("--chaos-seconds", type=float, default=20.0, help="How long the schedule is [default: 20].")
+    group.addoption("--chaos-without", default="", help="Kinds of events to leave out, with commas between them.")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave PostgreSQL 16 to the tests of the SQL core: no other code of ours knows the server's version."""
     needless = [
