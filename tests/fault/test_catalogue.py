@@ -391,7 +391,7 @@ def test_whoever_looks_at_a_dead_process_too_does_not_cost_its_exit_code(
     pool: WatchedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``Process.start`` in any slot's thread looks at the processes of all slots (``_cleanup``)."""
-    read_signed: Callable[[int], int] = forkserver.read_signed  # type: ignore[attr-defined]
+    read_signed: Callable[[int], int] = forkserver.read_signed
     is_looking, other_has_looked = threading.Event(), threading.Event()
 
     def read_after_the_other(fd: int) -> int:
@@ -414,7 +414,9 @@ def test_whoever_looks_at_a_dead_process_too_does_not_cost_its_exit_code(
 def began(pool: WatchedPool, task: ClaimedTask) -> bool:
     """Whether the task's handler is being executed."""
     running = [(slot, slot._running) for slot in pool.pool._slots]
-    return any(run is not None and run.task is task and slot._began(run) for slot, run in running)
+    return any(
+        run is not None and run.task is task and slot._logbook.begun().number == run.number for slot, run in running
+    )
 
 
 def test_idle_slots_whose_processes_another_kills_come_back(pool: WatchedPool, tmp_path: Path) -> None:
