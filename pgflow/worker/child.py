@@ -32,6 +32,7 @@ from pgflow.worker.logbook import Logbook
 from pgflow.worker.outlet import Address, Outlet
 
 _PR_SET_PDEATHSIG = 1
+_getpid = os.getpid  # not to be patched by a handler
 _OOM_SCORE = 300
 DATABASE_TIMEOUT_SECONDS = 60
 """What a flow's tasks have that declares no timeout: the default of the contract's column."""
@@ -182,7 +183,7 @@ def _execute(
     except PgflowError as error:
         return Failed(executor.serialize_error(str(error)))
     finally:
-        if os.getpid() != _process.pid:
+        if _getpid() != _process.pid:
             os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
 
 

@@ -7,6 +7,7 @@ keep, ``sys.path``, warning filters, descriptors left open, native threads, nice
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal.getsignal makes enums: 28 us for all signals instead of 2
+import builtins
 import faulthandler
 import gc
 import locale
@@ -14,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import time
 
 from pgflow.process import output, stack
 from pgflow.worker.lingering import Lingering
@@ -23,6 +25,12 @@ _ATTEMPTS = 5
 _STREAMS = ("stdin", "stdout", "stderr")
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_KEPT = (
+    *((builtins, name) for name in vars(builtins) if name != "_"),
+    *((time, name) for name in ("time", "monotonic", "process_time", "perf_counter", "sleep")),
+    (os, "getpid"),
+)
+"""What pgflow and pebble cannot do without, and a mock that was not undone may have replaced."""
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -45,6 +53,7 @@ class Baseline:
         self._recursion_limit = sys.getrecursionlimit()
         self._switch_interval = sys.getswitchinterval()
         self._collects = gc.isenabled()
+        self._kept = [(module, name, getattr(module, name)) for module, name in _KEPT]
         self._locale = locale.setlocale(locale.LC_ALL)
         self._folder = os.open(".", os.O_RDONLY)
         self._umask = os.umask(0o077)
@@ -60,6 +69,7 @@ class Baseline:
         for _ in range(_ATTEMPTS):
             try:
                 sys.setrecursionlimit(self._recursion_limit)  # first, as what follows needs it
+                self._restore_functions()
                 self._restore_signals()
                 self._outlet.flush()
                 self._restore_interpreter()
@@ -68,6 +78,11 @@ class Baseline:
             except BaseException as error:  # noqa: BLE001 - an alarm's or a signal's handler may raise in between
                 failure = type(error).__name__
         return f"a state that cannot be put back: {failure}"
+
+    def _restore_functions(self) -> None:
+        for module, name, value in self._kept:
+            if module.__dict__.get(name) is not value:
+                module.__dict__[name] = value
 
     def _restore_signals(self) -> None:
         """In this order: what would send more, what was sent and waits, who is told."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,14 +34,16 @@ from pgflow.worker.poolprocess import PoolProcess
 
 logger = logging.getLogger(__name__)
 
-PEBBLE_MARGIN_SECONDS = 0.2
+PEBBLE_MARGIN_SECONDS = 0.7
 """pebble's own timeout comes this much later: the stack is read first, and pebble kills where we did not."""
 EXIT_CODE_SECONDS = 0.1
 """How long pebble may take to report an exit code; it reports every one but 0."""
 LOST_SECONDS = 5.0
 """A result is awaited this long after its handler's end, or its process's."""
-RESULT_SECONDS = 0.8
+RESULT_SECONDS = 0.5
 """But not longer than this past the deadline."""
+FORKSERVER_SECONDS = 0.1
+"""How long the forkserver may take to follow a process that died as if with it."""
 BEGIN_SECONDS = 20.0
 """A process that is alive and has not begun its task after this long never will: something has stopped it."""
 MEMORY_SECONDS = 0.1
@@ -379,14 +382,18 @@ class Slot:
     def _died(self, running: _Running, autopsy: Autopsy, *, exit_code: int | None) -> Outcome:
         """A process that dies with the forkserver, which is everybody's parent, is not to blame."""
         process = self._process
-        if process is None or not process.has_lost_its_forkserver():
+        # The end of the forkserver is told by a pipe (255) and by its children's deaths, and only then by its pidfd.
+        within = FORKSERVER_SECONDS if exit_code in (None, 255, -signal.SIGKILL) else 0.0
+        if process is None or not process.has_lost_its_forkserver(within):
+            if self._logbook.begun().number != running.number:
+                return Released("its process died before it began it", counts=True)
             return autopsy.ended(exit_code, oom_killer_struck=self._listener.oom_killer_struck())
         logger.error("%s: the forkserver died; %s is handed back", self, running.task)
         return Released("the forkserver died", counts=True)
 
     def _last_frames(self) -> tuple[stack.Frame, ...]:
         main_thread = self._process.main_thread if self._process is not None else 0
-        return stack.frames_of_thread(stack.read(self._dump_fd), main_thread)
+        return stack.frames_of_crash(stack.read(self._dump_fd), main_thread)
 
     def _autopsy(self, running: _Running, frames: tuple[stack.Frame, ...]) -> Autopsy:
         begun = self._logbook.begun()
@@ -402,7 +409,8 @@ class Slot:
         """What the task took; of a process that has died, what the watch has seen last."""
         used = self._process.usage() if self._process is not None else None
         if used is not None:
-            return Usage(used.cpu - cpu_before, max(used.peak_rss, running.peak_rss))
+            # /proc counts in ticks of 10 ms, the logbook exactly.
+            return Usage(max(0.0, used.cpu - cpu_before), max(used.peak_rss, running.peak_rss))
         return Usage(max(0.0, running.cpu - cpu_before), running.peak_rss) if running.peak_rss else None
 
     def _seen(self, running: _Running) -> dict[str, float] | None:
