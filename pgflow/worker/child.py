@@ -162,8 +162,8 @@ def run_task(
         outcome = _execute(flow_slug, run_id, step_slug, task_index, attempt, kind, input_text)
         left = _process.tidy()
     except BaseException as error:  # noqa: BLE001 - raised by an alarm or another thread after the handler's end
-        outcome = Failed(executor.serialize_error(error))
-        left = _process.tidy()
+        outcome = Failed(executor.failure_text(error))
+        left = _process.tidy() or f"a pgflow that fails there: {executor.serialize_error(error)}"
     _process.logbook.end()
     match outcome:
         case Completed(output_text):
