@@ -125,6 +125,43 @@ class Core:
         )
         return [row["verdict"] for row in rows]
 
+    def requeue(self, tasks: Sequence[Claimed], reason: str = "it died") -> list[str]:
+        """Requeue a batch; the verdicts."""
+        rows = self.rows(
+            "SELECT verdict FROM pgflow.requeue_tasks(%s::uuid[], %s::text[], %s::int[], %s::text[], %s::int[]) "
+            "ORDER BY ordinal",
+            *_keys(tasks),
+            [reason] * len(tasks),
+            [task.attempt for task in tasks],
+        )
+        return [row["verdict"] for row in rows]
+
+    def renew(
+        self, tasks: Sequence[Claimed], seconds: Sequence[int | None], worker_id: UUID | None = None
+    ) -> list[str]:
+        """Renew a batch, as held by that worker or this one; the states. Messages are those the tasks have."""
+        rows = self.rows(
+            """
+            SELECT r.state
+            FROM (
+              SELECT array_agg(t.message_id ORDER BY b.position) AS message_ids
+              FROM unnest(%s::uuid[], %s::text[], %s::int[])
+                WITH ORDINALITY AS b (run_id, step_slug, task_index, position)
+              LEFT JOIN pgflow.step_tasks AS t USING (run_id, step_slug, task_index)
+            ) AS m
+            CROSS JOIN LATERAL pgflow.renew_tasks(
+              %s::uuid[], %s::text[], %s::int[], %s::int[], %s::uuid[], m.message_ids, %s::int[]
+            ) AS r
+            ORDER BY r.ordinal
+            """,
+            *_keys(tasks),
+            *_keys(tasks),
+            [task.attempt for task in tasks],
+            [worker_id or self.worker_id] * len(tasks),
+            list(seconds),
+        )
+        return [row["state"] for row in rows]
+
     def _settle(
         self, function: str, type: str, tasks: Sequence[Claimed], values: list[str], more: str = "", *rest: object
     ) -> list[str]:
