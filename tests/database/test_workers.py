@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,8 @@ import pytest
 
 from pgflow.database import Database, named_query, workers
 from pgflow.database.contract_tasks import ContractTasks
-from pgflow.database.tasks import BatchTasks, Holding, Tasks
+from pgflow.database.tasks import BatchTasks, FailedAttempt, Holding, Tasks
+from pgflow.outcome import NO_RETRY
 from pgflow.process.identity import ProcessIdentity, of_this_process
 from tests.support import contract_core
 from tests.support.sql import Core, while_waiting_for
@@ -22,15 +23,11 @@ OWN = "00000000-0000-4000-8000-000000000003"
 
 
 @pytest.fixture(params=["ours", "contract"])
-def database(empty_database_url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
-    with Database(empty_database_url) as opened:
-        if request.param == "ours":
-            from pgflow.database import schema
-
-            with opened.connection() as connection:
-                schema.ensure(connection)
-        else:
-            contract_core.install(empty_database_url)
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    url = request.getfixturevalue("database_url" if request.param == "ours" else "empty_database_url")
+    if request.param == "contract":
+        contract_core.install(url)
+    with Database(url) as opened:
         yield opened
 
 
@@ -106,11 +103,7 @@ def test_tasks_of_failed_runs_do_not_make_a_suspect_for_ever(database: Database,
     register(database, FIRST)
     core.start("f", [1, 2])
     first, second = claim(tasks, FIRST)
-    core.rows("SELECT pgflow.fail_task(%s, 'm', %s, 'x')", first.run_id, first.task_index)
-    core.rows(
-        "UPDATE pgflow.step_tasks SET attempts_count = 5, status = 'started' WHERE task_index = %s", first.task_index
-    )
-    core.rows("SELECT pgflow.fail_task(%s, 'm', %s, 'x')", first.run_id, first.task_index)
+    tasks.fail([first], [FailedAttempt("no", retry_delay=NO_RETRY)])
     assert core.value("SELECT status FROM pgflow.runs") == "failed"
     workers.mark_stopped(database, [FIRST])
     assert suspected(database) == [FIRST]
@@ -219,16 +212,16 @@ def test_a_rescue_of_a_worker_that_lives_after_all_changes_nothing_for_what_it_c
     assert tasks.requeue(held, ["it was silent"]) == ["stale"]
 
 
-@pytest.mark.parametrize("column", ["attempt", "worker_id", "msg_id"])
-def test_only_what_is_held_so_is_requeued(database: Database, core: Core, tasks: Tasks, column: str) -> None:
+@pytest.mark.parametrize("change", [{"attempt": 2}, {"worker_id": OWN}, {"msg_id": 99}])
+def test_only_what_is_held_so_is_requeued(
+    database: Database, core: Core, tasks: Tasks, change: dict[str, object]
+) -> None:
     register(database, FIRST)
     core.start("f", [1])
     (task,) = claim(tasks, FIRST)
-    other: Callable[[Holding], Holding] = lambda task: replace(  # noqa: E731
-        task, **{column: OWN if column == "worker_id" else getattr(task, column) + 1}
-    )
-    assert tasks.requeue([other(task)], ["x"]) == ["stale"]
-    assert tasks.renew([task, other(task)], [None, 100]) == ["held", "lost"]
+    other = replace(task, **change)  # type: ignore[arg-type]
+    assert tasks.requeue([other], ["x"]) == ["stale"]
+    assert tasks.renew([task, other], [None, 100]) == ["held", "lost"]
 
 
 def test_one_worker_rescues_at_a_time(database: Database) -> None:

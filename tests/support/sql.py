@@ -26,6 +26,7 @@ class Claimed:
     step_slug: str
     task_index: int
     attempt: int
+    msg_id: int
     kind: str
     input: Any
     timeout: int
@@ -98,7 +99,7 @@ class Core:
         """Claim tasks, by step and index."""
         self.register_worker()
         rows = self.rows(
-            "SELECT run_id, step_slug, task_index, attempt, kind, input, timeout, max_attempts "
+            "SELECT run_id, step_slug, task_index, attempt, msg_id, kind, input, timeout, max_attempts "
             "FROM pgflow.claim_tasks(ARRAY[%s], ARRAY[%s]::uuid[], %s) "
             "ORDER BY run_id, step_slug, task_index",
             *(flow_slug, self.worker_id, quantity),
@@ -139,25 +140,14 @@ class Core:
     def renew(
         self, tasks: Sequence[Claimed], seconds: Sequence[int | None], worker_id: UUID | None = None
     ) -> list[str]:
-        """Renew a batch, as held by that worker or this one; the states. Messages are those the tasks have."""
+        """Renew a batch, as held by that worker or by this one; the states."""
         rows = self.rows(
-            """
-            SELECT r.state
-            FROM (
-              SELECT array_agg(t.message_id ORDER BY b.position) AS message_ids
-              FROM unnest(%s::uuid[], %s::text[], %s::int[])
-                WITH ORDINALITY AS b (run_id, step_slug, task_index, position)
-              LEFT JOIN pgflow.step_tasks AS t USING (run_id, step_slug, task_index)
-            ) AS m
-            CROSS JOIN LATERAL pgflow.renew_tasks(
-              %s::uuid[], %s::text[], %s::int[], %s::int[], %s::uuid[], m.message_ids, %s::int[]
-            ) AS r
-            ORDER BY r.ordinal
-            """,
-            *_keys(tasks),
+            "SELECT state FROM pgflow.renew_tasks("
+            "%s::uuid[], %s::text[], %s::int[], %s::int[], %s::uuid[], %s::bigint[], %s::int[]) ORDER BY ordinal",
             *_keys(tasks),
             [task.attempt for task in tasks],
             [worker_id or self.worker_id] * len(tasks),
+            [task.msg_id for task in tasks],
             list(seconds),
         )
         return [row["state"] for row in rows]
