@@ -9,9 +9,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any, NoReturn
 
 import ujson
@@ -144,9 +144,9 @@ def use_a_forkserver(_input: Any) -> Any:
 
 
 @flow.step
-def lose_its_folder(folder: Any) -> str:
+def lose_its_folder(_input: Any) -> str:
     """Its working directory is gone."""
-    Path(folder).mkdir()
+    folder = tempfile.mkdtemp()
     os.chdir(folder)
     os.rmdir(folder)
     os.environ.clear()
