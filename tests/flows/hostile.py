@@ -221,8 +221,10 @@ def rename_and_wait(input: Any) -> str:
 @flow.step
 def kill_itself(_input: Any) -> None:
     """Dies as the OOM killer's victim does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
+@flow.step
 def leave(what: Any) -> int:
     """Leaves in its process what is named; the process's pid."""
     (untidy.PUT_BACK.get(what) or untidy.REPLACED[what][1])()
@@ -306,6 +308,7 @@ def keep(input: Any) -> int:
 _kept: list[bytearray] = []
 
 
+@flow.step
 def print_for_ever(_input: Any) -> None:
     """As fast as it goes."""
     noise = b"noise\n" * 10_000
