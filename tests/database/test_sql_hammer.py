@@ -1,4 +1,4 @@
-"""The SQL core under eight connections that claim, complete, fail and release overlapping batches, by the contract's
+"""The SQL core under eight connections that claim, renew, complete, fail, release and requeue overlapping batches, by the contract's
 calls and by ours, while runs are started, cancelled and retried and stalled tasks requeued.
 
 PGFLOW_HAMMER_SECONDS says for how long; 30 and more to look for what is rare.
@@ -121,6 +121,8 @@ class Hammer:
     def settle_all(self, tasks: Sequence[Held], settle: Callable[[list[Held]], None]) -> None:
         """Settle what was claimed, in batches of any order."""
         tasks = self.shuffled(tasks)
+        if self.chance.random() < 0.3:
+            self.renew(tasks)
         for position in range(0, len(tasks), 6):
             settle(tasks[position : position + 6])
 
@@ -134,11 +136,34 @@ class Hammer:
                 self.complete_one(task)
         elif kind < 0.8:
             self.settle_batch("fail_tasks", "error_messages => %s", tasks, ["again"] * len(tasks))
-        elif kind < 0.85:
+        elif kind < 0.83:
+            self.settle_batch("requeue_tasks", "reasons => %s", tasks, ["its worker died"] * len(tasks))
+        elif kind < 0.87:
             for task in tasks:
                 self.core.rows("SELECT FROM pgflow.fail_task(%s, %s, %s, 'again')", *task.key)
         else:
             self.settle_batch("release_tasks", "", tasks)
+
+    def renew(self, tasks: list[Held]) -> None:
+        """Keep the messages of what was claimed invisible, by whatever message each task has; and maybe of some more."""
+        self.core.rows(
+            """
+            SELECT r.state
+            FROM (
+              SELECT
+                array_agg(t.run_id) AS run_ids, array_agg(t.step_slug) AS step_slugs, array_agg(t.task_index) AS indexes,
+                array_agg(t.attempts_count) AS attempts, array_agg(t.message_id) AS message_ids
+              FROM (
+                SELECT * FROM pgflow.step_tasks WHERE run_id = ANY(%s::uuid[]) AND status = 'started' ORDER BY random()
+              ) AS t
+            ) AS m
+            CROSS JOIN LATERAL pgflow.renew_tasks(
+              m.run_ids, m.step_slugs, m.indexes, m.attempts, NULL, m.message_ids,
+              array_fill(2, ARRAY[coalesce(cardinality(m.run_ids), 0)])
+            ) AS r
+            """,
+            [task.run_id for task in tasks],
+        )
 
     def complete_batch(self, tasks: list[Held]) -> None:
         """Complete with complete_tasks."""

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.support.model import Flow, Json, Model, Report, Run, Step, Task, type_name
+from tests.support.model import GIVEN_UP, Flow, Json, Model, Report, Run, Step, Task, type_name
 from tests.support.sql import Core, Row
 
 HUNTED_EXAMPLES = int(os.environ.get("PGFLOW_MODEL_EXAMPLES", "0"))
@@ -300,6 +300,18 @@ class CallsAgainstModel(RuleBasedStateMachine):
         reports = self.reports(batch, fence | ATTEMPTS)
         assert self.batch_call("release_tasks", reports, fence | ATTEMPTS, {}) == self.model.release(reports)
 
+    @rule(batch=batches, fence=fences, times=st.integers(1, 4))
+    def requeue_tasks(self, batch: list[Mention], fence: frozenset[str], times: int) -> None:
+        """Often the same task's workers die, one after another."""
+        reports = self.reports(batch, fence | ATTEMPTS)
+        for _ in range(times):
+            reasons = {"reasons": [report.error_message for report in reports]}
+            verdicts = self.batch_call("requeue_tasks", reports, fence | ATTEMPTS, reasons)
+            assert verdicts == self.model.requeue(reports)
+            self.the_tables_are_the_same()
+            for flow in self.flows if "requeued" in verdicts else ():
+                self.claim_tasks(self.flows.index(flow), quantity=20)
+
     @rule(pick=pick)
     def cancel_run(self, pick: int) -> None:
         for run in self.run_picked(pick, "started"):
@@ -387,8 +399,8 @@ class CallsAgainstModel(RuleBasedStateMachine):
             ),
             "step_tasks": self.keyed(
                 ("run_id", "step_slug", "task_index"),
-                "SELECT run_id, step_slug, task_index, status, attempts_count, output::text, error_message, message_id "
-                "FROM pgflow.step_tasks WHERE flow_slug = %s",
+                "SELECT run_id, step_slug, task_index, status, attempts_count, requeued_count, output::text, error_message, "
+                "message_id FROM pgflow.step_tasks WHERE flow_slug = %s",
                 flow.slug,
             ),
             "messages": self.keyed(
@@ -406,7 +418,9 @@ class CallsAgainstModel(RuleBasedStateMachine):
         for row in self.core.rows(statement, *parameters):
             key = tuple(row.pop(name) for name in names)
             if "output" in row:
-                row["output"] = None if row["output"] is None else Json.of(Json(row["output"]).value)
+                row["output"] = None if row["output"] is None else Json.of(without_story(Json(row["output"]).value))
+            if "error_message" in row:
+                row["error_message"] = without_story(row["error_message"])
             assert key not in rows
             rows[key] = row
         return rows
@@ -428,10 +442,23 @@ ARRAY_TYPES = {
     "task_indexes": "int[]",
     "outputs": "jsonb[]",
     "error_messages": "text[]",
+    "reasons": "text[]",
     "retry_delays": "int[]",
     "attempts": "int[]",
     "message_ids": "bigint[]",
 }
+
+
+def without_story(value: Any) -> Any:
+    """Errors of tasks that were given up go without what only the clock and the history know."""
+    match value:
+        case str():
+            return GIVEN_UP if value.startswith(GIVEN_UP) else value
+        case list():
+            return [without_story(element) for element in value]
+        case dict():
+            return {key: without_story(element) for key, element in value.items()}
+    return value
 
 
 def text(value: Json | None) -> str | None:
@@ -474,6 +501,7 @@ def expected_tables(runs: Sequence[Run]) -> dict[str, dict[Any, Row]]:
             task_key(task): {
                 "status": task.status,
                 "attempts_count": task.attempts,
+                "requeued_count": task.requeued,
                 "output": task.output,
                 "error_message": task.error_message,
                 "message_id": task.message_id,

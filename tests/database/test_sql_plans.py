@@ -101,31 +101,28 @@ def test_renewing_a_batch_reads_its_own_rows(big: Core, flow: str) -> None:
 
 
 @pytest.mark.parametrize("were_all_started", [False, True])
-def test_what_workers_hold_is_found_among_many_tasks(core: Core, were_all_started: bool) -> None:
+def test_what_workers_hold_is_found_among_many_tasks(database_url: str, were_all_started: bool) -> None:
     """Also with statistics from when a claim of everything was under way."""
-    core.flow("map", "m*")
-    core.start("map", [0] * 20_000)
-    if were_all_started:
-        core.rows("UPDATE pgflow.step_tasks SET status = 'started', started_at = now(), last_worker_id = NULL")
-        core.rows("ANALYZE")
-        core.rows("UPDATE pgflow.step_tasks SET status = 'queued', started_at = NULL")
-    tasks = core.claim("map", BATCH)
-    core.rows("VACUUM pgflow.step_tasks")
-    worker_ids = [str(core.worker_id)]
-    queries: dict[str, dict[str, object]] = {
-        "held_tasks": {"worker_ids": worker_ids},
-        "suspects": {"own_worker_ids": [], "silent_seconds": 0},
-    }
-    for query, parameters in queries.items():
-        statement = named_query(query).encode()
+    core = Core(database_url)
+    with core.connection:
+        core.flow("map", "m*")
+        core.start("map", [0] * 20_000)
+        if were_all_started:
+            core.rows("UPDATE pgflow.step_tasks SET status = 'started', started_at = now(), last_worker_id = NULL")
+            core.rows("ANALYZE")
+            core.rows("UPDATE pgflow.step_tasks SET status = 'queued', started_at = NULL")
+        core.claim("map", BATCH)
+        core.rows("VACUUM pgflow.step_tasks")
+        read = rows_read(core, lambda: look(core, "held_tasks", worker_ids=[str(core.worker_id)]))
+        assert sum(read.values()) < 10 * BATCH, read
+        read = rows_read(core, lambda: look(core, "suspects", own_worker_ids=[], silent_seconds=0))
+        assert sum(read.values()) < 10 * BATCH, read
 
-        def look(statement: bytes = statement, parameters: dict[str, object] = parameters) -> None:
-            core.connection.execute(named_query("avoid_scans").encode())
-            assert core.connection.execute(statement, parameters).fetchall()
 
-        read = rows_read(core, look)
-        assert sum(read.values()) < 10 * BATCH, (query, read)
-    core.release(tasks)
+def look(core: Core, query: str, **parameters: object) -> None:
+    """Run a query as database/workers.py and database/tasks.py do."""
+    core.connection.execute(named_query("avoid_scans").encode())
+    assert core.connection.execute(named_query(query).encode(), parameters).fetchall()
 
 
 def test_starting_a_run_reads_its_own_rows(big: Core) -> None:

@@ -1,7 +1,7 @@
 """What the SQL core has to do, in plain Python, to compare it with.
 
 Written from the contract (its sections 1, 4, 6 and 7, with section 11's better things: D3, D4, D6, D10), not from the
-SQL; what is ours is as its functions say: batches, releases, recorded failures, cancelled and retried runs. Time and
+SQL; what is ours is as its functions say: batches, releases, requeued tasks, recorded failures, cancelled and retried runs. Time and
 events are left out: base delays are 0, so a retried task is claimable at once.
 
 A batch is what its functions say of it. All of it is judged before any of it is done; then tasks complete or go back to
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+GIVEN_UP = "Task was given up: it was handed back 3 times and its worker died again"
+"""What a task fails with that would be handed back a fourth time; its first line."""
 TYPE_NAMES = {bool: "boolean", int: "number", str: "string", list: "array", dict: "object", type(None): "null"}
 
 
@@ -105,6 +107,7 @@ class Task:
     attempts: int = 0
     output: Json | None = None
     error_message: str | None = None
+    requeued: int = 0
     message_place: str = "queue"
     message_id: int | None = None
     former_message_ids: list[int] = field(default_factory=list)
@@ -266,7 +269,28 @@ class Model:
 
         for report in _having(reports, verdicts, "retried"):
             report.task.status, report.task.error_message = "queued", report.error_message
-        verdicts = self._record(reports, verdicts)
+        return self._give_up(reports, verdicts, "failed")
+
+    def requeue(self, reports: Sequence[Report]) -> list[str]:
+        """Hand back the tasks of workers that are gone, without an attempt spent; but three times at most."""
+        verdicts = _judge(reports)
+        for position, report in enumerate(reports):
+            task = report.task
+            if verdicts[position] == "ready":
+                records = task.state.step.records_failures
+                verdicts[position] = "requeued" if task.requeued < 3 else "recorded" if records else "failed"
+        for report in _having(reports, verdicts, "requeued"):
+            report.task.status = "queued"
+            report.task.attempts -= 1
+            report.task.requeued += 1
+        told = [
+            replace(report, error_message=GIVEN_UP) if verdict in ("recorded", "failed") else report
+            for report, verdict in zip(reports, verdicts, strict=True)
+        ]
+        return self._give_up(told, verdicts, "crashed")
+
+    def _give_up(self, reports: Sequence[Report], verdicts: Sequence[str], outcome: str) -> list[str]:
+        verdicts = self._record(reports, verdicts, outcome)
         for report in _having(reports, verdicts, "over"):
             if report.task.run.status == "failed" and report.task.status == "started":
                 report.task.status, report.task.error_message = "failed", report.error_message
@@ -292,7 +316,7 @@ class Model:
         _advance(*(state.run for state in skipped))
         return verdicts
 
-    def _record(self, reports: Sequence[Report], verdicts: Sequence[str]) -> list[str]:
+    def _record(self, reports: Sequence[Report], verdicts: Sequence[str], outcome: str) -> list[str]:
         runs = [report.task.run for report in _having(reports, verdicts, "recorded")]
         with_errors = [
             replace(
@@ -302,7 +326,7 @@ class Model:
                     {
                         "$error": {
                             "message": report.error_message,
-                            "kind": "failed",
+                            "kind": outcome,
                             "attempts": report.task.attempts,
                         }
                     }

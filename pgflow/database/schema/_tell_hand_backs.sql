@@ -1,6 +1,6 @@
--- Why each of those tasks of a batch that are judged 'recorded' or 'failed' is given up: after a sentence that stands on its own,
--- a line for each time it was handed back since it was queued for the first time or by retry_run, and one for this time.
--- Of the others it is the reason alone. One text for each task, in the batch's order.
+-- Why each of those tasks of a batch that are judged 'recorded' or 'failed' is given up: after a sentence that stands on
+-- its own, a line for each time it was handed back since it was queued for the first time or by retry_run, and one for this
+-- time. Of the others it is the reason alone. One text for each task, in the batch's order.
 CREATE FUNCTION pgflow._tell_hand_backs(
   run_ids uuid[], step_slugs text[], task_indexes int[], reasons text[], judgements text[]
 )

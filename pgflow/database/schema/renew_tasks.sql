@@ -1,5 +1,5 @@
--- Ours: whether a worker still holds tasks that it is busy with: 'held', 'over' (the task's run or step has ended: nothing that
--- comes of it counts) or 'lost' (anything else). Messages of those that are held stay invisible for at least `visible_seconds`
+-- Ours: whether a worker still holds tasks that it is busy with: 'held', 'over' (the task's run or step has ended: nothing
+-- that comes of it counts) or 'lost' (anything else). Messages of those that are held stay invisible for at least `visible_seconds`
 -- from now, where that is not NULL.
 --
 -- It is called every second, and locks no run, step or task. The messages that are to stay invisible are locked before it is
