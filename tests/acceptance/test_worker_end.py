@@ -106,7 +106,8 @@ def test_kill_9_of_the_dispatcher_ends_all_that_it_and_its_handlers_started(
     below = {f"{child.name()} {child.pid}": child.pid for child in dispatcher.children(recursive=True)}
     assert set(members.values()) <= set(below.values())  # where nothing is lost sight of
     dispatcher.kill()
-    family.wait_until_gone(below)
+    family.wait_until_gone(members)
+    family.wait_until_gone(below, 5)
     assert worker.stop() == -signal.SIGKILL
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import family
 from tests.support.dispatcher import dispatching
-from tests.support.waiting import wait_until
+from tests.support.waiting import process_exists, wait_until
 
 
 def hanging_family(folder: Path) -> tuple[str, dict[str, object]]:
@@ -20,18 +20,25 @@ def hanging_family(folder: Path) -> tuple[str, dict[str, object]]:
     return "start_a_family", {"folder": str(folder), "then": "hang_blocking_all_signals"}
 
 
+def wait_until_all_gone(everything: dict[str, int]) -> None:
+    """They end within a second; the watcher, which has to look once more when they have, a little later."""
+    watcher = everything["watcher"]
+    family.wait_until_gone({name: pid for name, pid in everything.items() if pid != watcher})
+    wait_until(lambda: not process_exists(watcher), "the watcher ends", 5)
+
+
 def test_kill_9_of_the_dispatcher_takes_everything_within_a_second(tmp_path: Path) -> None:
     with dispatching(*hanging_family(tmp_path)) as dispatcher:
         everything = family.read(tmp_path) | dispatcher.all_pids()
         dispatcher.kill()
-        family.wait_until_gone(everything)
+        wait_until_all_gone(everything)
 
 
 def test_kill_9_of_the_dispatchers_group_takes_everything_within_a_second(tmp_path: Path) -> None:
     with dispatching(*hanging_family(tmp_path)) as dispatcher:
         everything = family.read(tmp_path) | dispatcher.all_pids()
         os.killpg(dispatcher.process.pid, signal.SIGKILL)
-        family.wait_until_gone(everything)
+        wait_until_all_gone(everything)
 
 
 def test_without_the_watcher_the_forkserver_takes_everything(tmp_path: Path) -> None:
@@ -39,7 +46,7 @@ def test_without_the_watcher_the_forkserver_takes_everything(tmp_path: Path) -> 
         everything = family.read(tmp_path) | dispatcher.all_pids()
         os.kill(everything["watcher"], signal.SIGKILL)
         dispatcher.kill()
-        family.wait_until_gone(everything)
+        wait_until_all_gone(everything)
 
 
 def test_without_the_forkserver_the_watcher_takes_what_carries_the_mark(tmp_path: Path) -> None:
@@ -49,7 +56,7 @@ def test_without_the_forkserver_the_watcher_takes_what_carries_the_mark(tmp_path
         os.kill(everything["forkserver"], signal.SIGKILL)
         dispatcher.kill()
         lost = {everything[kind] for kind in ("cleared", "cleared orphan")}
-        family.wait_until_gone({name: pid for name, pid in everything.items() if pid not in lost})
+        wait_until_all_gone({name: pid for name, pid in everything.items() if pid not in lost})
         for pid in lost:
             os.kill(pid, signal.SIGKILL)
 
@@ -60,7 +67,7 @@ def test_the_watcher_ignores_what_ends_others(tmp_path: Path, number: signal.Sig
         everything = family.read(tmp_path) | dispatcher.all_pids()
         os.kill(everything["watcher"], number)
         dispatcher.kill()
-        family.wait_until_gone(everything)
+        wait_until_all_gone(everything)
 
 
 def test_a_watcher_that_is_killed_is_replaced(tmp_path: Path) -> None:
@@ -72,7 +79,7 @@ def test_a_watcher_that_is_killed_is_replaced(tmp_path: Path) -> None:
         everything = members | dispatcher.all_pids()
         assert family.alive(members) == set(members)
         dispatcher.kill()
-        family.wait_until_gone(everything)
+        wait_until_all_gone(everything)
 
 
 def test_an_end_in_order_takes_everything_and_leaves_no_watcher(tmp_path: Path) -> None:
@@ -90,7 +97,7 @@ def test_another_dispatcher_is_not_harmed(tmp_path: Path) -> None:
         ending = family.read(tmp_path / "one") | one.all_pids()
         staying = family.read(tmp_path / "other") | other.all_pids()
         one.kill()
-        family.wait_until_gone(ending)
+        wait_until_all_gone(ending)
         assert family.alive(staying) == set(staying)
 
 
@@ -111,7 +118,7 @@ def test_a_worker_that_a_handler_started_dies_with_the_outer_one(tmp_path: Path)
         everything = members | outer.all_pids() | {"inner": int(file.read_text())}
         assert len(everything) >= len(members) + 8
         outer.kill()
-        family.wait_until_gone(everything)
+        wait_until_all_gone(everything)
 
 
 def test_a_worker_that_a_handler_started_may_end_without_the_outer_one(tmp_path: Path) -> None:
