@@ -258,6 +258,10 @@ CASES = [
     completes("raise_in_del", "done"),
     completes("litter", "done", spoils=True),
     completes("use_a_process_pool", [1, 2]),
+    completes(
+        "terminate_a_child", -signal.SIGTERM, timeout=1,
+        xfail="keep_running is inherited by forked children: SIGTERM does not end them, 'with Pool()' may hang",
+    ),
     completes("use_a_forkserver", [1, 2], leaves=True),
     completes("lose_its_folder", "lost", spoils=True),
     completes(
@@ -329,7 +333,10 @@ def check_card(outcome: Outcome, case: Case) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_hostile_handler_harms_nobody_but_itself(pool: WatchedPool, case: Case, tmp_path: Path) -> None:
     try:
-        end, neighbours = run_among_neighbours(pool, case)
+        for _ in range(3):  # on a loaded machine a stack may take longer than DUMP_TIMEOUT_SECONDS
+            end, neighbours = run_among_neighbours(pool, case)
+            if not (case.verdict is TimedOut and case.stack and "it was in" not in str(end.outcome)):
+                break
         assert type(end.outcome) is case.verdict, end.outcome
         check_card(end.outcome, case)
         if case.verdict is TimedOut:

@@ -132,8 +132,22 @@ def litter(_input: Any) -> str:
 @flow.step
 def use_a_process_pool(_input: Any) -> Any:
     """Processes of its own, forked."""
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        return pool.map(abs, [-1, -2])
+    pool = multiprocessing.get_context("fork").Pool(2)
+    result = pool.map(abs, [-1, -2])
+    pool.close()
+    pool.join()
+    return result
+
+
+@flow.step
+def terminate_a_child(_input: Any) -> Any:
+    """Ends a child process as multiprocessing does it, also at the end of ``with Pool()``: by SIGTERM."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    child.start()
+    time.sleep(0.1)
+    child.terminate()
+    child.join()
+    return child.exitcode
 
 
 @flow.step
