@@ -260,7 +260,6 @@ CASES = [
     completes("use_a_process_pool", [1, 2]),
     completes(
         "terminate_a_child", -signal.SIGTERM, timeout=1,
-        xfail="keep_running is inherited by forked children: SIGTERM does not end them, 'with Pool()' may hang",
     ),
     completes("use_a_forkserver", [1, 2], leaves=True),
     completes("lose_its_folder", "lost", spoils=True),
