@@ -34,6 +34,7 @@ from pgflow.worker.outlet import Address, Outlet
 _PR_SET_PDEATHSIG = 1
 _getpid = os.getpid  # not to be patched by a handler
 _OOM_SCORE = 300
+_QUIET = (signal.SIGTERM, signal.SIGHUP)
 DATABASE_TIMEOUT_SECONDS = 60
 """What a flow's tasks have that declares no timeout: the default of the contract's column."""
 
@@ -104,8 +105,9 @@ def initialize(settings: Settings) -> None:
     os.setpgid(0, 0)
     subreaper.become()
     _die_with_the_forkserver()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _QUIET:
         signal.signal(number, keep_running)
+    os.register_at_fork(after_in_child=_be_killable)
     outlet = Outlet(settings.outlet)
     _die_before_the_dispatcher()
     if settings.address_space is not None:
@@ -185,6 +187,13 @@ def _execute(
     finally:
         if _getpid() != _process.pid:
             os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
+
+
+def _be_killable() -> None:
+    """What a handler forks ends by SIGTERM as any process does: ``multiprocessing.Pool`` ends its processes so."""
+    for number in _QUIET:
+        if signal.getsignal(number) is keep_running:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def keep_running(_number: int, _frame: object) -> None:
