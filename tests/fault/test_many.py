@@ -62,7 +62,6 @@ def hang_everywhere(pool: WatchedPool, folder: Path) -> float:
     report(f"verdicts on {MANY} hangs, {told} with their place", verdicts)
     print(f"all dead {dead:.3f} s after the last deadline")
     assert all(isinstance(end.outcome, TimedOut) for end in ends)
-    assert min(verdicts) >= 0
     return max(*verdicts, dead)
 
 
