@@ -57,7 +57,7 @@ class Baseline:
         self._kept = [(module, name, getattr(module, name)) for module, name in _KEPT]
         self._decimal = decimal.getcontext().copy()
         self._locale = locale.setlocale(locale.LC_ALL)
-        self._folder = os.open(".", os.O_RDONLY)
+        self._folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))  # it need not be readable
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._environ, self._variables = os.environ, dict(os.environ)

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from pgflow.process import tree
+from pgflow.worker.print_stream import printable
 
 OUR_THREADS = "pgflow-"
 """Threads whose names begin so belong to us: the idle one for stack dumps, those of the database's connections."""
@@ -68,4 +69,4 @@ def _children() -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names)[:_MAX_NAMES_CHARACTERS]
+    return printable(", ".join(names).encode(errors="replace"))[:_MAX_NAMES_CHARACTERS]
