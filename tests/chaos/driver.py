@@ -112,7 +112,7 @@ class Driver:
 
     def _kill_pool_process(self, event: Event) -> str:
         deadline = time.monotonic() + BUSY_SECONDS
-        while not (candidates := self._pool_processes(event.place, is_busy=event.kind == "busy")):
+        while not (candidates := self._pool_processes(is_busy=event.kind == "busy")):
             if time.monotonic() > deadline:
                 return "there is none"
             self.tend()
@@ -120,8 +120,8 @@ class Driver:
         self.killed.add(victim.pid)
         return _send(victim, event.number)
 
-    def _pool_processes(self, place: int, *, is_busy: bool) -> list[psutil.Process]:
-        found = self.fleet.pool_processes(place)
+    def _pool_processes(self, *, is_busy: bool) -> list[psutil.Process]:
+        found = self.fleet.pool_processes()
         return [process for process in found if notes.is_busy(self.fleet.notes, process.pid) == is_busy]
 
     def _kill_forkserver(self, event: Event) -> str:

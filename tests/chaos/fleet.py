@@ -131,12 +131,14 @@ class Fleet:
                     return child
         return None
 
-    def pool_processes(self, number: int) -> list[psutil.Process]:
-        """The pool processes of a dispatcher."""
-        forkserver = self.forkserver(number)
-        with contextlib.suppress(psutil.Error):
-            return sorted(forkserver.children(), key=lambda child: child.pid) if forkserver is not None else []
-        return []
+    def pool_processes(self) -> list[psutil.Process]:
+        """The pool processes of all dispatchers."""
+        found: list[psutil.Process] = []
+        for place in self.places:
+            if (forkserver := self.forkserver(place.number)) is not None:
+                with contextlib.suppress(psutil.Error):
+                    found += forkserver.children()
+        return found
 
     def end(self) -> None:
         """Ask all workers to end, and wait for that."""

@@ -62,7 +62,7 @@ class Schedule:
         """A pool process dies, busy or idle."""
         number = self._chance.choice([signal.SIGKILL, signal.SIGSEGV])
         kind = "busy" if self._chance.random() < 0.7 else "idle"
-        self.events.append(Event(at, kind, self._place(), self._chance.random(), number=number))
+        self.events.append(Event(at, kind, pick=self._chance.random(), number=number))
 
     def forkserver(self, at: float) -> None:
         """A forkserver dies, and with it its pool processes."""
