@@ -69,6 +69,9 @@ class Driver:
             "server": self._stop_server,
             "server up": self._start_server,
             "backend": self._kill_backend,
+            "lose": self._lose,
+            "standstill": self._stand_still,
+            "flow": self._let_flow,
             "cut": self._cut,
             "cut all": self._cut,
         }
@@ -127,6 +130,20 @@ class Driver:
     def _kill_forkserver(self, event: Event) -> str:
         forkserver = self.fleet.forkserver(event.place)
         return "there is none" if forkserver is None else _send(forkserver, event.number)
+
+    # The links.
+
+    def _lose(self, event: Event) -> str:
+        self.fleet.links[event.place].lose(event.number)
+        return "armed"
+
+    def _stand_still(self, event: Event) -> str:
+        self.fleet.links[event.place].stand_still()
+        return "stands still"
+
+    def _let_flow(self, event: Event) -> str:
+        self.fleet.links[event.place].flow()
+        return "flows"
 
     # The server.
 
