@@ -129,12 +129,19 @@ class _SuspiciousError(Exception):
     """The quick look cannot vouch for the value."""
 
 
+class _TooLargeError(Exception):
+    """The quick look has found nothing wrong, but more than there may be."""
+
+
 def _is_plain(value: Any, max_bytes: int) -> bool:
-    """Whether every type, every key, the depth and roughly the size are fine; a no may be mistaken."""
+    """Whether every type, every key and the depth are fine; a no may be mistaken. Raises OutputNotSerializableError if
+    the text would certainly be too large."""
     if not 0 < sys.get_int_max_str_digits() <= MAX_INT_DIGITS:
         return False  # the handler lifted the limit that makes ujson refuse long ints
     try:
         _vouch((value,), max_bytes, 0)
+    except _TooLargeError:  # the careful look would take ten times as long to say the same
+        raise _too_large(max_bytes) from None
     except (_SuspiciousError, RuntimeError):  # too deep for Python, or a dict that another thread changes
         return False
     return True
@@ -147,7 +154,7 @@ def _vouch(items: Iterable[Any], budget: int, depth: int) -> int:
     compared by identity, since looking them up in a set would run the code of a metaclass.
     """
     if budget < 0 or depth > MAX_DEPTH:
-        raise _SuspiciousError
+        raise _SuspiciousError if depth > MAX_DEPTH else _TooLargeError
     for item in items:
         kind = type(item)
         if kind is str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ Kind = Literal["root", "dependent", "map"]
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_ERROR_CHARACTERS = 2_000
 MAX_TRACEBACK_CHARACTERS = 8_000
+_BARS = re.compile(r"^ *\| ")
+"""What stands before the frames of a group's exceptions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +167,12 @@ def _call_and_encode(handler: Handler, prepared: Any, ctx: Context) -> Completed
 
 
 def _call(handler: Handler, prepared: Any, ctx: Context) -> Any:
-    result = handler(prepared, ctx) if takes_context(handler) else handler(prepared)
-    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+    limit = sys.getrecursionlimit()
+    try:
+        result = handler(prepared, ctx) if takes_context(handler) else handler(prepared)
+        return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+    finally:
+        sys.setrecursionlimit(limit)  # what follows needs it
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -175,7 +183,7 @@ def _error_text(error: object) -> str:
     if isinstance(error, str):
         return str.__str__(error)
     if isinstance(error, BaseException):
-        message = str.__str__(str(error))
+        message = str.__str__(str(error)).strip()  # the first line has to say something
         return f"{_class_name(error)}: {message}" if message else _class_name(error)
     return str.__str__(repr(error))
 
@@ -208,13 +216,14 @@ def _failure_text(error: BaseException) -> str:
 def _without_our_frames(lines: list[str]) -> list[str]:
     kept: list[str] = []
     ours = False
-    for line in lines:
+    for raw_line in lines:
+        line = _BARS.sub("", raw_line)
         if line.startswith('  File "'):
             ours = line.startswith((f'  File "{__file__}"', f'  File "{asyncio.runners.__file__}"'))
         elif not line.startswith("  "):
             ours = False
         if not ours:
-            kept.append(line)
+            kept.append(raw_line)
     return kept
 
 

@@ -211,6 +211,7 @@ class Database:
             reconnect_timeout=0,
             num_workers=1,
             open=False,
+            name="pgflow-connections",  # its threads' names begin so
         )
 
     def _take(self, pool: ConnectionPool[psycopg.Connection[TupleRow]]) -> psycopg.Connection[TupleRow]:

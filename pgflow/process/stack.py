@@ -23,6 +23,7 @@ DUMP_SIGNAL = int(signal.SIGRTMAX) - 1 if hasattr(signal, "SIGRTMAX") else int(s
 DUMP_TIMEOUT_SECONDS = 0.1
 _POLL_SECONDS = 0.001
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
+_CURRENT = re.compile(r"^Current thread 0x(?P<ident>[0-9a-f]+)")
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)")
 
 
@@ -43,15 +44,28 @@ def install(dump_fd: int) -> None:
 
     Call it in the main thread, once a process, before user code runs.
     """
+    write_to(dump_fd)
+    threading.Thread(target=threading.Event().wait, name="pgflow-stack-dump", daemon=True).start()
+
+
+def write_to(dump_fd: int) -> None:
+    """Let the stacks go to ``dump_fd``, whoever has redirected them."""
     faulthandler.enable(dump_fd, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, dump_fd, all_threads=True, chain=False)
-    threading.Thread(target=threading.Event().wait, name="pgflow-stack-dump", daemon=True).start()
+
+
+def uninstall() -> None:
+    """Write no more stacks. Needed before ``write_to`` if the signals' handlers were changed, which faulthandler does
+    not notice."""
+    faulthandler.disable()
+    faulthandler.unregister(DUMP_SIGNAL)
 
 
 def request(pid: int) -> None:
     """Ask a process that called ``install`` for its stacks; it may have ended meanwhile."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, DUMP_SIGNAL)
+        os.kill(pid, signal.SIGCONT)  # it may have stopped itself
 
 
 def await_dump(dump_fd: int, thread_ident: int, until: float) -> tuple[Frame, ...]:
@@ -86,6 +100,12 @@ def frames_of_thread(text: str, thread_ident: int) -> tuple[Frame, ...]:
             number = int(frame["line"]) if frame["line"].isdigit() else 0
             frames.append(Frame(frame["file"], number, frame["function"]))
     return tuple(frames)
+
+
+def frames_of_crash(text: str, main_thread: int) -> tuple[Frame, ...]:
+    """The frames of the thread that a fatal signal met, else of the main thread, innermost first."""
+    met = next((match for line in text.splitlines() if (match := _CURRENT.match(line))), None)
+    return frames_of_thread(text, int(met["ident"], 16) if met else main_thread)
 
 
 def handler_frames(frames: Sequence[Frame], caller_file: str) -> tuple[Frame, ...]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import json
 import os
@@ -23,19 +24,23 @@ from pgflow.errors import PgflowError
 from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
 from pgflow.outcome import Completed, Failed
-from pgflow.process import output, stack, subreaper
+from pgflow.process import stack, subreaper
 from pgflow.reference import load_flow
 from pgflow.worker import leftovers
+from pgflow.worker.hygiene import Baseline
 from pgflow.worker.logbook import Logbook
+from pgflow.worker.outlet import Address, Outlet
 
 _PR_SET_PDEATHSIG = 1
+_getpid = os.getpid  # not to be patched by a handler
 _OOM_SCORE = 300
 DATABASE_TIMEOUT_SECONDS = 60
 """What a flow's tasks have that declares no timeout: the default of the contract's column."""
 
 COMPLETED, FAILED = 0, 1
-Answer = tuple[int, str, int | None]
-"""``COMPLETED`` and the output as JSON text, or ``FAILED``, the error's text and its retry delay."""
+Answer = tuple[int, str, int | None, str | None]
+"""``COMPLETED`` and the output as JSON text, or ``FAILED``, the error's text and its retry delay; and what the handler
+left in this process that must not meet another task, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Settings:
     conninfo: str
     logbook: Path
     stack_dump: Path
+    outlet: Address
     address_space: int | None = None
     """RLIMIT_AS, in bytes."""
 
@@ -53,11 +59,13 @@ class Settings:
 class _Process:
     """The state of this pool process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dump_fd: int, outlet: Outlet) -> None:
         self.settings = settings
         self.pid = os.getpid()
+        self.outlet = outlet
+        self._dump_fd = dump_fd
+        self._baseline: Baseline | None = None
         self.logbook = Logbook(settings.logbook)
-        self.undertaker = subreaper.Undertaker()
         self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
         self._flows: dict[str, Flow] | None = None
 
@@ -68,6 +76,20 @@ class _Process:
             loaded = [load_flow(reference) for reference in self.settings.references]
             self._flows = {flow.slug: flow for flow in loaded}
         return self._flows
+
+    def begin(self, flow_slug: str, step_slug: str, task_index: int, run_id: str) -> Flow:
+        """The task's flow, imported if need be; what this process prints from now on is the task's."""
+        flow = self.flows[flow_slug]
+        if self._baseline is None:
+            self._baseline = Baseline(self._dump_fd, self.outlet)
+        self.outlet.begin(f"{flow_slug}/{step_slug}[{task_index}] of run {run_id}")
+        return flow
+
+    def tidy(self) -> str | None:
+        """Bring this process back to where the task found it; what cannot be, in words."""
+        left = self._baseline.restore() if self._baseline is not None else None
+        self.outlet.end()
+        return left
 
 
 _process: _Process
@@ -84,15 +106,14 @@ def initialize(settings: Settings) -> None:
     _die_with_the_forkserver()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, keep_running)
-    os.dup2(2, 1)  # standard output is the command's, for data
-    output.survive_loss()
+    outlet = Outlet(settings.outlet)
     _die_before_the_dispatcher()
     if settings.address_space is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (settings.address_space, hard))
     dump = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     stack.install(dump)
-    _process = _Process(settings)
+    _process = _Process(settings, dump, outlet)
 
 
 def warm_up() -> tuple[int, int, int]:
@@ -138,20 +159,32 @@ def run_task(
     """Execute one task; the slot enforces its deadline from outside."""
     _process.logbook.begin(number)
     try:
-        task = _decode(run_id, step_slug, task_index, attempt, kind, input_text)
-        outcome = executor.run(_process.flows[flow_slug], task, _process.database)
-    except PgflowError as error:
-        outcome = Failed(executor.serialize_error(str(error)))
-    finally:
-        if os.getpid() != _process.pid:
-            os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
-        _process.logbook.end()
-        _process.undertaker.look()
+        outcome = _execute(flow_slug, run_id, step_slug, task_index, attempt, kind, input_text)
+        left = _process.tidy()
+    except BaseException as error:  # noqa: BLE001 - raised by an alarm or another thread after the handler's end
+        outcome = Failed(executor.serialize_error(error))
+        left = _process.tidy()
+    _process.logbook.end()
     match outcome:
         case Completed(output_text):
-            return COMPLETED, output_text, None
+            return COMPLETED, output_text, None, left
         case Failed(error_text, retry_delay):
-            return FAILED, error_text, retry_delay
+            return FAILED, error_text, retry_delay, left
+
+
+def _execute(
+    flow_slug: str, run_id: str, step_slug: str, task_index: int, attempt: int, kind: Kind, input_text: str
+) -> Completed | Failed:
+    try:
+        flow = _process.begin(flow_slug, step_slug, task_index, run_id)
+        task = _decode(run_id, step_slug, task_index, attempt, kind, input_text)
+        # A context of its own, so that variables that it sets, decimal's precision among them, end with the task.
+        return contextvars.copy_context().run(executor.run, flow, task, _process.database)
+    except PgflowError as error:
+        return Failed(executor.serialize_error(str(error)))
+    finally:
+        if _getpid() != _process.pid:
+            os._exit(0)  # a child that the handler forked and let return: it has no verdict to give
 
 
 def keep_running(_number: int, _frame: object) -> None:

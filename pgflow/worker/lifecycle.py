@@ -16,8 +16,8 @@ from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
 from pgflow.errors import UndeliveredError, UsageError
-from pgflow.process import identity
-from pgflow.worker import ancestor
+from pgflow.process import identity, output
+from pgflow.worker import ancestor, printed
 from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
@@ -254,7 +254,10 @@ def _hide_main() -> None:
 
 
 def log_to_stderr(level: int) -> None:
-    """Log this process's events on standard error. The pool's own complaints about a database that is away
-    stay out: the parts that need it say what they do about it."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level)
+    """Log this process's events on standard error, and what handlers print whatever the level. The pool's own
+    complaints about a database that is away stay out: the parts that need it say what they do about it."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level, stream=output.unhindered(2)
+    )
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    printed.logger.setLevel(logging.INFO)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic  # not to be patched by a handler
 
 from pgflow.process import usage
 
@@ -57,11 +57,11 @@ class Logbook:
 
     def begin(self, number: int) -> None:
         """Called in the pool process as a task begins. CLOCK_MONOTONIC is the same in every process."""
-        _BEGUN.pack_into(self._page, 0, number, time.monotonic(), usage.of_this_process().cpu)
+        _BEGUN.pack_into(self._page, 0, number, monotonic(), usage.of_this_process().cpu)
 
     def end(self) -> None:
         """Called in the pool process when the task's outcome is about to be sent."""
-        begun, now, used = self.begun(), time.monotonic(), usage.of_this_process()
+        begun, now, used = self.begun(), monotonic(), usage.of_this_process()
         _ENDED.pack_into(
             self._page, _ENDED_OFFSET, begun.number, now, now - begun.at, used.cpu - begun.cpu, used.peak_rss
         )

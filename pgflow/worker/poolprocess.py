@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.process
 import os
 import select
 from collections.abc import Callable
@@ -31,12 +32,12 @@ class _Watched:
     def of(cls, pid: int) -> _Watched:
         return cls(pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1, proc.start(pid))
 
-    def has_died(self) -> bool:
+    def has_died(self, within: float = 0.0) -> bool:
         if self.pidfd < 0:
             return not exists(self.pid)
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(0))
+        return bool(poller.poll(within * 1000))
 
     def close(self) -> None:
         if self.pidfd >= 0:
@@ -64,6 +65,7 @@ class PoolProcess:
             undo.callback(process.close)
             started = cls(pool, main_thread, process, _Watched.of(forkserver_pid))
             leftovers.pool_processes.add(pid)
+            _keep_from_cleanup(pool)
             undo.pop_all()
         return started
 
@@ -89,9 +91,10 @@ class PoolProcess:
         """Whether the process has ended, whatever its exit code."""
         return self._process.has_died()
 
-    def has_lost_its_forkserver(self) -> bool:
-        """Whether the forkserver that started it has ended; it ends with it, and is not to blame."""
-        return self._forkserver.has_died()
+    def has_lost_its_forkserver(self, within: float = 0.0) -> bool:
+        """Whether the forkserver that started it has ended, or ends within so many seconds; the process ends with it,
+        and is not to blame."""
+        return self._forkserver.has_died(within)
 
     def usage(self) -> usage.Usage | None:
         """CPU and memory since the process started; None once it has ended."""
@@ -136,3 +139,10 @@ def exists(pid: int) -> bool:
     except ProcessLookupError:  # the forkserver reaps its children at once, so there are no zombies
         return False
     return True
+
+
+def _keep_from_cleanup(pool: ProcessPool) -> None:
+    """``Process.start``, in any slot's thread, asks all known processes for their exit codes; but only who asks first
+    is told, everybody else gets 255."""
+    for process in pool._pool_manager.worker_manager.workers.values():  # no public way to it
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]

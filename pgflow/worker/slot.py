@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,12 +34,18 @@ from pgflow.worker.poolprocess import PoolProcess
 
 logger = logging.getLogger(__name__)
 
-PEBBLE_MARGIN_SECONDS = 0.2
+PEBBLE_MARGIN_SECONDS = 0.7
 """pebble's own timeout comes this much later: the stack is read first, and pebble kills where we did not."""
 EXIT_CODE_SECONDS = 0.1
 """How long pebble may take to report an exit code; it reports every one but 0."""
 LOST_SECONDS = 5.0
-"""A result is awaited this long after its process died, and a beginning after the whole timeout has passed."""
+"""A result is awaited this long after its handler's end, or its process's."""
+RESULT_SECONDS = 0.5
+"""But not longer than this past the deadline."""
+FORKSERVER_SECONDS = 0.1
+"""How long the forkserver may take to follow a process that died as if with it."""
+BEGIN_SECONDS = 20.0
+"""A process that is alive and has not begun its task after this long never will: something has stopped it."""
 MEMORY_SECONDS = 0.1
 """How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
 _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 5.0)
@@ -55,6 +62,9 @@ class SlotListener(Protocol):
 
     def slot_lost(self, slot: Slot) -> None:
         """The slot cannot take a task until it is idle again."""
+
+    def left_untidy(self, task: ClaimedTask, left: str) -> None:
+        """The task's process is replaced, because of what its handler left in it."""
 
     def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
         """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
@@ -154,13 +164,16 @@ class Slot:
             self._listener.slot_idle(self)
             return
 
-    def _retire(self, process: PoolProcess) -> bool:
-        """Part with a process, once; the slot's thread then starts another and discards this one."""
+    def _retire(self, process: PoolProcess, *, kill: bool = False) -> bool:
+        """Part with a process, once; the slot's thread then starts another and discards this one. With ``kill`` it has
+        ended before its successor starts."""
         with self._lock:
             if self._process is not process:
                 return False
             self._process = None
             self._retired.append(process)
+        if kill:
+            process.kill()
         self._renewal.set()
         return True
 
@@ -204,7 +217,7 @@ class Slot:
 
     def _on_result(self, running: _Running, future: ProcessFuture[child.Answer]) -> None:
         try:
-            kind, text, retry_delay = future.result()
+            kind, text, retry_delay, left = future.result()
         except FutureTimeoutError:
             self._settle(running, self._autopsy(running, ()).timed_out())
         except ProcessExpired as death:
@@ -215,7 +228,8 @@ class Slot:
             self._settle(running, self._on_death(running, None))
         else:
             seen = self._seen(running)
-            self._settle(running, Completed(text, seen) if kind == child.COMPLETED else Failed(text, retry_delay, seen))
+            completed, failed = Completed(text, seen), Failed(text, retry_delay, seen)
+            self._settle(running, completed if kind == child.COMPLETED else failed, left)
 
     def _take(self, running: _Running) -> bool:
         with self._lock:
@@ -224,22 +238,25 @@ class Slot:
             self._running = None
             return True
 
-    def _settle(self, running: _Running, outcome: Outcome) -> None:
+    def _settle(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
         if self._take(running):
-            self._announce(running, outcome)
+            self._announce(running, outcome, left)
 
-    def _announce(self, running: _Running, outcome: Outcome) -> None:
+    def _announce(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
         """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
-        while it wrote to the pool's channel, it may have left a lock behind."""
+        while it wrote to the pool's channel, it may have left a lock behind. Nor if the handler ``left`` something in
+        it that would meet the next task."""
         process = self._process
         is_sound = isinstance(outcome, Completed | Failed)
-        is_fit = is_sound and not (process is not None and self._is_worn(process))
-        if process is not None and not is_fit:
-            if not is_sound:
-                process.kill()  # before the verdict: nobody else shall do the task while something of this one goes on
+        if process is not None and not is_sound:
+            process.kill()  # before the verdict: nobody else shall do the task while something of this one goes on
             self._retire(process)
         self._listener.task_ended(running.task, outcome)
-        if is_fit:
+        if left is not None:
+            self._listener.left_untidy(running.task, left)
+        if process is not None and is_sound and (left is not None or self._is_worn(process)):
+            self._retire(process, kill=left is not None)
+        elif is_sound:
             self._listener.slot_idle(self)
 
     def _is_worn(self, process: PoolProcess) -> bool:
@@ -308,7 +325,11 @@ class Slot:
                 return Autopsy.out_of_memory
         if time.monotonic() < self._due(running):
             return None
-        return Autopsy.timed_out if running.death_seen is None else partial(self._died, running, exit_code=0)
+        if running.death_seen is not None:
+            return partial(self._died, running, exit_code=0)
+        if self._logbook.begun().number != running.number:
+            return lambda _: Released("its process did not begin it", counts=True)
+        return Autopsy.timed_out
 
     def _takes_too_much(self, running: _Running, process: PoolProcess) -> bool:
         now = time.monotonic()
@@ -341,11 +362,12 @@ class Slot:
         has_begun = begun.number == running.number
         if running.death_seen is not None:
             return running.death_seen + (EXIT_CODE_SECONDS if has_begun else LOST_SECONDS)
-        if ended.number == running.number:  # its result is on the way
-            return ended.at + LOST_SECONDS
-        if has_begun:
-            return begun.at + running.task.timeout
-        return running.submitted + running.task.timeout + LOST_SECONDS
+        if not has_begun:
+            return running.submitted + BEGIN_SECONDS
+        deadline = begun.at + running.task.timeout
+        if ended.number != running.number:
+            return deadline
+        return min(ended.at + LOST_SECONDS, deadline + RESULT_SECONDS)  # its result is on the way
 
     def _replace_idle(self, process: PoolProcess) -> None:
         if self._retire(process):
@@ -360,14 +382,18 @@ class Slot:
     def _died(self, running: _Running, autopsy: Autopsy, *, exit_code: int | None) -> Outcome:
         """A process that dies with the forkserver, which is everybody's parent, is not to blame."""
         process = self._process
-        if process is None or not process.has_lost_its_forkserver():
+        # The end of the forkserver is told by a pipe (255) and by its children's deaths, and only then by its pidfd.
+        within = FORKSERVER_SECONDS if exit_code in (None, 255, -signal.SIGKILL) else 0.0
+        if process is None or not process.has_lost_its_forkserver(within):
+            if self._logbook.begun().number != running.number:
+                return Released("its process died before it began it", counts=True)
             return autopsy.ended(exit_code, oom_killer_struck=self._listener.oom_killer_struck())
         logger.error("%s: the forkserver died; %s is handed back", self, running.task)
         return Released("the forkserver died", counts=True)
 
     def _last_frames(self) -> tuple[stack.Frame, ...]:
         main_thread = self._process.main_thread if self._process is not None else 0
-        return stack.frames_of_thread(stack.read(self._dump_fd), main_thread)
+        return stack.frames_of_crash(stack.read(self._dump_fd), main_thread)
 
     def _autopsy(self, running: _Running, frames: tuple[stack.Frame, ...]) -> Autopsy:
         begun = self._logbook.begun()
@@ -383,7 +409,8 @@ class Slot:
         """What the task took; of a process that has died, what the watch has seen last."""
         used = self._process.usage() if self._process is not None else None
         if used is not None:
-            return Usage(used.cpu - cpu_before, max(used.peak_rss, running.peak_rss))
+            # /proc counts in ticks of 10 ms, the logbook exactly.
+            return Usage(max(0.0, used.cpu - cpu_before), max(used.peak_rss, running.peak_rss))
         return Usage(max(0.0, running.cpu - cpu_before), running.peak_rss) if running.peak_rss else None
 
     def _seen(self, running: _Running) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pgflow.outcome import Completed, Crashed, Released, TimedOut
-from pgflow.process import marker, proc, subreaper, tree
+from pgflow.process import marker, proc, tree
 from tests.fault.test_pool import WAIT_SECONDS, RunningPool
 from tests.support import family
 from tests.support.waiting import process_exists, wait_until
@@ -165,24 +165,10 @@ def end_the_forkserver() -> None:
 
 def test_zombies_do_not_become_ever_more() -> None:
     with running_pool(1) as running:
-        counts = []
-
-        def count() -> int:
+        for _ in range(5):
             outcome = running.outcome("leave_zombies", {"count": 20}, timeout=30)
             assert isinstance(outcome, Completed)
-            counts.append(int(outcome.output))
-            return counts[-1]
-
-        wait_until(lambda: count() > subreaper.KEPT + 40, "there are many zombies")
-        wait_until(lambda: count() < counts[-2], "some are buried")
-
-
-def test_a_handler_may_ask_for_an_exit_status_in_a_later_task() -> None:
-    with running_pool(1) as running:
-        running.outcome("start_a_failure")
-        for _ in range(3):
-            running.outcome("leave_zombies", {"count": 5}, timeout=30)
-        assert running.outcome("ask_for_the_failure") == Completed("1")
+            assert int(outcome.output) <= 20
 
 
 def test_what_outlives_everybody_is_left_alone_with_what_it_started() -> None:

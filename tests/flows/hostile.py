@@ -205,21 +205,6 @@ def leave_zombies(input: Any) -> int:
 
 
 @flow.step
-def start_a_failure(_input: Any) -> int:
-    """Starts a program that fails, and waits for it in another task."""
-    global _failing
-    _failing = subprocess.Popen(["false"])
-    os.waitid(os.P_PID, _failing.pid, os.WEXITED | os.WNOWAIT)
-    return _failing.pid
-
-
-@flow.step
-def ask_for_the_failure(_input: Any) -> int:
-    """The exit code of the program that an earlier task started."""
-    return _failing.wait()
-
-
-@flow.step
 def run_a_program(input: Any) -> object:
     """Runs Python on the given source, in a session of its own."""
     return subprocess.check_call([sys.executable, "-c", input["source"]], start_new_session=True)

@@ -1,0 +1,69 @@
+"""Outlet: where a pool process prints to, a pipe that its dispatcher reads (printed.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgflow.process import output
+from pgflow.worker.print_stream import mark
+
+_LINE_BUFFERED = 1  # _IOLBF
+_LIBC = ctypes.CDLL(None)
+_LIBC.fflush.argtypes = [ctypes.c_void_p]
+_LIBC.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a pool process must know of its outlet: the FIFO, and what its marks begin with."""
+
+    path: Path
+    secret: bytes
+
+
+class Outlet:
+    """This process's standard output and standard error: one pipe, in which each task's output stands between
+    marks. Standard input is empty: it was the dispatcher's, whose end means that the worker's parent is gone."""
+
+    def __init__(self, address: Address) -> None:
+        self._secret = address.secret
+        self._end = mark(address.secret, "")
+        self.fd = os.open(address.path, os.O_WRONLY)
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nowhere, 0)
+        os.close(nowhere)
+        self.end()  # of the process before this one
+        for descriptor in (1, 2):
+            os.dup2(self.fd, descriptor)
+        output.survive_loss()
+        self._c_stdout = _c_stdout()
+        _LIBC.setvbuf(self._c_stdout, None, _LINE_BUFFERED, 0)  # C buffers whole pages in front of a pipe
+
+    def begin(self, label: str) -> None:
+        """What is printed from now on belongs to the task of this label."""
+        self._write(mark(self._secret, label))
+
+    def end(self) -> None:
+        """It belongs to no task any more."""
+        self._write(self._end)
+
+    def flush(self) -> None:
+        """Let go of what Python or C hold back of an unfinished line."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # it may be anything that a handler put there
+                stream.flush()
+        _LIBC.fflush(self._c_stdout)
+
+    def _write(self, record: bytes) -> None:
+        with contextlib.suppress(OSError):  # without a dispatcher, or closed by a handler: see hygiene.py
+            os.write(self.fd, record)
+
+
+def _c_stdout() -> ctypes.c_void_p:
+    """C's ``stdout``."""
+    return ctypes.c_void_p.in_dll(_LIBC, "__stdoutp" if sys.platform == "darwin" else "stdout")

@@ -1,0 +1,97 @@
+"""Many hangs at once, and hangs beside streams: no kill waits for another, or for somebody's output."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pgflow.database.tasks import ClaimedTask
+from pgflow.outcome import Completed, Outcome, TimedOut
+from tests.support.pool import WAIT_SECONDS, End, WatchedPool, watched_pool
+from tests.support.waiting import process_exists, wait_until
+
+FLOW = "tests.flows.catalogue:flow"
+MANY = 64
+LATE_SECONDS = 1.5
+"""0.5 s is what we want; the rest is for a loaded machine."""
+
+
+def hang(pool: WatchedPool, folder: Path, name: object) -> tuple[ClaimedTask, Path]:
+    """A task that hangs in C, and the file that will hold its pid and when it began."""
+    note = folder / str(name)
+    return pool.start("note_and_hang_with_the_gil", str(note)), note
+
+
+def read(note: Path) -> tuple[int, float]:
+    """The pid of a task that hangs and the ``time.monotonic()`` of its deadline."""
+    pid, began = note.read_text().split()
+    return int(pid), float(began) + 1
+
+
+def report(what: str, lateness: Sequence[float]) -> None:
+    ordered = sorted(lateness)
+    print(f"{what}: median {ordered[len(ordered) // 2]:.3f} s, last {ordered[-1]:.3f} s after the deadline")
+
+
+def test_many_hangs_at_once_die_at_their_deadlines_and_their_slots_come_back(tmp_path: Path) -> None:
+    with watched_pool(FLOW, "catalogue", MANY) as pool:
+        wait_until(lambda: pool.pool.wait_for_idle(0) == MANY, "all slots are idle", 60)
+        notes = dict(hang(pool, tmp_path, number) for number in range(MANY))
+        ends = [pool.end() for _ in notes]
+        deadlines = {task: read(note) for task, note in notes.items()}
+        wait_until(lambda: not any(process_exists(pid) for pid, _ in deadlines.values()), "all are dead", LATE_SECONDS)
+        dead = time.monotonic()
+        verdicts = [end.at - deadlines[end.task][1] for end in ends]
+        told = sum("it was in note_and_hang_with_the_gil" in str(end.outcome) for end in ends)
+        report(f"verdicts on {MANY} hangs, {told} with their place", verdicts)
+        last = max(deadline for _, deadline in deadlines.values())
+        print(f"all dead {dead - last:.3f} s after the last deadline")
+        assert all(isinstance(end.outcome, TimedOut) for end in ends)
+        assert min(verdicts) >= 0
+        assert max(verdicts) < LATE_SECONDS
+        assert dead - last < LATE_SECONDS
+        meeting = tmp_path / "meeting"
+        meeting.mkdir()
+        for number in range(MANY):
+            pool.start("meet", {"folder": str(meeting), "count": MANY, "number": number}, 60)
+        outcomes = {pool.end().outcome for _ in range(MANY)}
+        assert outcomes == {Completed(str(number)) for number in range(MANY)}
+
+
+@pytest.mark.parametrize(
+    ("step", "input", "output"),
+    [("add_one", 1, "2"), ("return_ten_megabytes", None, '"x{10000000}"')],
+)
+def test_streams_on_other_slots_do_not_delay_a_kill(tmp_path: Path, step: str, input: object, output: str) -> None:
+    with watched_pool(FLOW, "catalogue", 4) as pool:
+        wait_until(lambda: pool.pool.wait_for_idle(0) == 4, "all slots are idle")
+        notes: dict[ClaimedTask, Path] = {}
+        lateness: list[float] = []
+        others: list[Outcome] = []
+        patience = time.monotonic() + 3 * WAIT_SECONDS
+        while len(lateness) < 3:
+            assert time.monotonic() < patience
+            if len(notes) == len(lateness):
+                notes.update([hang(pool, tmp_path, len(notes))])
+            while pool.try_to_start(step, input, WAIT_SECONDS):
+                pass
+            end = pool.end()
+            if end.task in notes:
+                lateness.append(late(end, notes[end.task]))
+            else:
+                others.append(end.outcome)
+        while pool.running():
+            others.append(pool.end().outcome)
+        report(f"verdicts beside {len(others)} of {step}", lateness)
+        assert max(lateness) < LATE_SECONDS
+        assert all(isinstance(other, Completed) and re.fullmatch(output, other.output) for other in others)
+
+
+def late(end: End, note: Path) -> float:
+    """How long after its deadline a hang had its verdict."""
+    assert isinstance(end.outcome, TimedOut)
+    return end.at - read(note)[1]
