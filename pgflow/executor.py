@@ -159,7 +159,7 @@ def _call_and_encode(handler: Handler, prepared: Any, ctx: Context) -> Completed
     try:
         output = _call(handler, prepared, ctx)
     except BaseException as error:  # noqa: BLE001 - sys.exit, KeyboardInterrupt: this task's failure, no more
-        return Failed(_failure_text(error), _retry_delay(error))
+        return Failed(failure_text(error), _retry_delay(error))
     try:
         return Completed(serialize_output(output))
     except PgflowError as error:
@@ -170,9 +170,14 @@ def _call(handler: Handler, prepared: Any, ctx: Context) -> Any:
     limit = sys.getrecursionlimit()
     try:
         result = handler(prepared, ctx) if takes_context(handler) else handler(prepared)
-        return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
     finally:
         sys.setrecursionlimit(limit)  # what follows needs it
+    if not inspect.isawaitable(result):
+        return result
+    try:
+        return asyncio.run(_awaited(result))
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -203,7 +208,7 @@ def _retry_delay(error: BaseException) -> int | None:
     return None
 
 
-def _failure_text(error: BaseException) -> str:
+def failure_text(error: BaseException) -> str:
     """The error in a line, then its traceback from the handler on, chained causes included."""
     try:
         lines = "".join(traceback.format_exception(error)).splitlines()

@@ -19,6 +19,11 @@ class Status:
     start: int
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it."""
+        return self.state == "T"
+
+    @property
     def is_zombie(self) -> bool:
         """Whether it has ended, and nobody has asked for its exit status yet."""
         return self.state in "ZX"

@@ -9,6 +9,7 @@ delivers it to the idle thread, and faulthandler's handler needs no GIL.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import re
@@ -19,8 +20,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pgflow.process import proc
+
 DUMP_SIGNAL = int(signal.SIGRTMAX) - 1 if hasattr(signal, "SIGRTMAX") else int(signal.SIGUSR2)
 DUMP_TIMEOUT_SECONDS = 0.1
+_LIBC = ctypes.CDLL(None)
 _POLL_SECONDS = 0.001
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
 _CURRENT = re.compile(r"^Current thread 0x(?P<ident>[0-9a-f]+)")
@@ -64,8 +68,19 @@ def uninstall() -> None:
 def request(pid: int) -> None:
     """Ask a process that called ``install`` for its stacks; it may have ended meanwhile."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, DUMP_SIGNAL)
-        os.kill(pid, signal.SIGCONT)  # it may have stopped itself
+        if not _request_of_stopped(pid):
+            os.kill(pid, DUMP_SIGNAL)
+
+
+def _request_of_stopped(pid: int) -> bool:
+    """A process that was stopped writes when it is continued. Then its main thread must take the signal, before it does
+    anything else; otherwise that is left to the kernel, as the main thread may block it."""
+    status = proc.status(pid)
+    if status is None or not status.is_stopped or not hasattr(_LIBC, "tgkill"):
+        return False
+    _LIBC.tgkill(pid, pid, DUMP_SIGNAL)
+    os.kill(pid, signal.SIGCONT)
+    return True
 
 
 def await_dump(dump_fd: int, thread_ident: int, until: float) -> tuple[Frame, ...]:

@@ -162,8 +162,8 @@ def run_task(
         outcome = _execute(flow_slug, run_id, step_slug, task_index, attempt, kind, input_text)
         left = _process.tidy()
     except BaseException as error:  # noqa: BLE001 - raised by an alarm or another thread after the handler's end
-        outcome = Failed(executor.serialize_error(error))
-        left = _process.tidy()
+        outcome = Failed(executor.failure_text(error))
+        left = _process.tidy() or f"a pgflow that fails there: {executor.serialize_error(error)}"
     _process.logbook.end()
     match outcome:
         case Completed(output_text):
@@ -178,7 +178,7 @@ def _execute(
     try:
         flow = _process.begin(flow_slug, step_slug, task_index, run_id)
         task = _decode(run_id, step_slug, task_index, attempt, kind, input_text)
-        # A context of its own, so that variables that it sets, decimal's precision among them, end with the task.
+        # A context of its own, so that variables that it sets end with the task.
         return contextvars.copy_context().run(executor.run, flow, task, _process.database)
     except PgflowError as error:
         return Failed(executor.serialize_error(str(error)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal.getsignal makes enums: 28 us for all signals instead of 2
 import builtins
+import decimal
 import faulthandler
 import gc
 import locale
@@ -54,6 +55,7 @@ class Baseline:
         self._switch_interval = sys.getswitchinterval()
         self._collects = gc.isenabled()
         self._kept = [(module, name, getattr(module, name)) for module, name in _KEPT]
+        self._decimal = decimal.getcontext().copy()
         self._locale = locale.setlocale(locale.LC_ALL)
         self._folder = os.open(".", os.O_RDONLY)
         self._umask = os.umask(0o077)
@@ -112,6 +114,7 @@ class Baseline:
         sys.setswitchinterval(self._switch_interval)
         if gc.isenabled() != self._collects:
             gc.enable() if self._collects else gc.disable()
+        decimal.setcontext(self._decimal.copy())
         if locale.setlocale(locale.LC_ALL) != self._locale:
             locale.setlocale(locale.LC_ALL, self._locale)
 
@@ -145,8 +148,10 @@ def _identity(fd: int) -> tuple[int, int] | None:
 
 
 def _person() -> tuple[object, ...]:
+    if os.geteuid() != 0:
+        return (os.getpgrp(),)  # who is not root cannot change the rest
     root = os.stat("/")
-    return os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getpgrp(), root.st_dev, root.st_ino
+    return os.getpgrp(), os.getuid(), os.getgid(), os.getegid(), root.st_dev, root.st_ino
 
 
 def _raw(environ: os._Environ[str]) -> dict[bytes, bytes]:

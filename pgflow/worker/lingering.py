@@ -23,8 +23,11 @@ class Lingering:
     """Compares with the threads there are when it is made; there are no child processes then."""
 
     def __init__(self) -> None:
-        self._threads = frozenset(threading.enumerate())
-        self._uncounted = _threads_unknown_to_threading()
+        running = threading.enumerate()
+        self._threads = frozenset(running)
+        self._uncounted = count_threads() - len(running)
+        """Threads that ``threading`` does not know, less the main thread. One that ``_thread`` has started is counted
+        once it runs."""
 
     def in_words(self) -> str | None:
         """What still runs after ``GRACE_SECONDS``, if anything does."""
@@ -40,14 +43,11 @@ class Lingering:
             sleep(_LOOK_SECONDS)
 
     def _new_threads(self) -> str:
-        names = [t.name for t in threading.enumerate() if t not in self._threads and not t.name.startswith(OUR_THREADS)]
-        if not names and _threads_unknown_to_threading() > self._uncounted:
+        running = threading.enumerate()
+        names = [t.name for t in running if t not in self._threads and not t.name.startswith(OUR_THREADS)]
+        if not names and count_threads() - len(running) > self._uncounted:
             return "started by _thread"
         return _listed(names)
-
-
-def _threads_unknown_to_threading() -> int:
-    return count_threads() + 1 - len(threading.enumerate())
 
 
 def _reap_and_look() -> bool:

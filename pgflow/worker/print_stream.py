@@ -48,10 +48,12 @@ class PrintStream:
                 self._take(text, is_whole=True)
                 self._pending = self._secret + record
                 return
-            self._take(text, is_whole=True)
+            if text:
+                self._take(text, is_whole=True)
             self._begin(label.decode(errors="replace"))
             text = following
-        self._take(text, is_whole=False)
+        if text:
+            self._take(text, is_whole=False)
 
     def finish(self) -> None:
         """Log what is left: nothing more comes."""

@@ -19,8 +19,8 @@ logger = logging.getLogger("pgflow.handler")
 _CHUNK = 1 << 16
 _PIPE_BYTES = 1 << 18
 _REST_SECONDS = 0.01
-"""After a look that found little. Without it the marks of each task would wake the thread: that cost a worker
-with two slots a fifth of its throughput."""
+"""After a look that found little. Without it the marks of each task would wake the thread: 25 us more of the
+dispatcher a task, measured."""
 _LITTLE = _CHUNK // 4
 _LAST_LOOK_BYTES = 1 << 24
 """Read of one slot at the end: more than fits into its pipe, and an end where something prints for ever."""

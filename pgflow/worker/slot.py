@@ -80,6 +80,8 @@ class _Running:
     submitted: float
     memory_limit: int | None
     death_seen: float | None = None
+    exit_code_is_known: bool = False
+    """Then whoever knows it gives the verdict, which may take a moment; without it the code is taken for 0."""
     condemned: str | None = None
     """Why nobody waits for it any more."""
     looked: float = 0.0
@@ -221,11 +223,11 @@ class Slot:
         except FutureTimeoutError:
             self._settle(running, self._autopsy(running, ()).timed_out())
         except ProcessExpired as death:
-            self._settle(running, self._on_death(running, death.exitcode))
+            self._settle_death(running, death.exitcode)
         except BaseException as error:  # noqa: BLE001 - a broken pool or channel must not cost the verdict
             if self._running is running:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
-            self._settle(running, self._on_death(running, None))
+            self._settle_death(running, None)
         else:
             seen = self._seen(running)
             completed, failed = Completed(text, seen), Failed(text, retry_delay, seen)
@@ -241,6 +243,11 @@ class Slot:
     def _settle(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
         if self._take(running):
             self._announce(running, outcome, left)
+
+    def _settle_death(self, running: _Running, exit_code: int | None) -> None:
+        running.exit_code_is_known = True
+        autopsy = self._autopsy(running, self._last_frames())
+        self._settle(running, self._died(running, autopsy, exit_code=exit_code))
 
     def _announce(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
         """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
@@ -326,6 +333,8 @@ class Slot:
         if time.monotonic() < self._due(running):
             return None
         if running.death_seen is not None:
+            if running.exit_code_is_known:
+                return None
             return partial(self._died, running, exit_code=0)
         if self._logbook.begun().number != running.number:
             return lambda _: Released("its process did not begin it", counts=True)
@@ -375,9 +384,6 @@ class Slot:
             self._listener.slot_lost(self)
 
     # Outcomes.
-
-    def _on_death(self, running: _Running, exit_code: int | None) -> Outcome:
-        return self._died(running, self._autopsy(running, self._last_frames()), exit_code=exit_code)
 
     def _died(self, running: _Running, autopsy: Autopsy, *, exit_code: int | None) -> Outcome:
         """A process that dies with the forkserver, which is everybody's parent, is not to blame."""

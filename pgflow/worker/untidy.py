@@ -30,9 +30,10 @@ class Untidy:
             return
         self._known.add(key)
         logger.warning(
-            "%s left %s. Its process is replaced each time, which keeps a slot from its next task for as long as a "
+            "%s/%s left %s. Its process is replaced each time, which keeps a slot from its next task for as long as a "
             "process takes to start; to avoid that, %s",
-            task,
+            task.flow_slug,
+            task.step_slug,
             left,
             _REMEDIES.get(reason, _ELSE),
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, call, environment
+from pgflow import Worker
+from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, environment, hear, patient_flow
 from tests.support.worker import ARITHMETIC, FALSY, runs_in
 
 
@@ -78,7 +80,28 @@ def test_what_handlers_and_imports_print_goes_to_standard_error(database_url: st
     started = call("start", f"{module}:flow", url=database_url)
     with runs_in(database_url) as runs:
         assert runs.status(started.stdout.strip()) == "started"
-    assert "[red]handled[/red]" in call("run", f"{module}:flow", url=database_url).stderr.splitlines()
+    for options in ([], ["--no-preload"]):
+        shown = call("run", f"{module}:flow", *options, url=database_url).stderr
+        assert re.search(r"INFO pgflow.handler: chatty/talk\[0\] of run [0-9a-f-]{36}: \[red\]handled\[/red\]\n", shown)
+    assert "INFO pgflow.handler: slot-1: imported\n" in shown
+
+
+def test_a_worker_in_python_and_one_on_the_command_line_show_what_handlers_print(
+    database_url: str, tmp_path: Path
+) -> None:
+    reference, (log, words) = patient_flow(tmp_path), (tmp_path / "log", "patient/wait[0] of run")
+    (tmp_path / "go").touch()
+    with (
+        log.open("w") as stderr,
+        Worker(database_url, [reference], slots=1, stderr=stderr),
+        runs_in(database_url) as runs,
+    ):
+        runs.finish(runs.start("patient", None))
+    assert words in log.read_text()
+    with begun("worker", reference, "--slots", "1", url=database_url) as process, runs_in(database_url) as runs:
+        hear(process, "ready: ")
+        runs.start("patient", None)
+        hear(process, words)
 
 
 def test_an_output_is_one_line_whatever_is_in_it(database_url: str) -> None:

@@ -212,6 +212,31 @@ def test_handlers_that_print_finish_although_nobody_reads_any_more(
     assert [task["status"] for task in runs.tasks(run["run_id"])] == ["completed"]
 
 
+def test_a_worker_whose_log_nobody_reads_any_more_goes_on(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    with begun("worker", patient_flow(tmp_path), "--slots", "1", url=database_url) as process:
+        hear(process, "ready: ")
+        assert process.stderr is not None
+        process.stderr.close()
+        with runs_in(database_url) as runs:
+            for _ in range(3):
+                assert runs.finish(runs.start("patient", None))["status"] == "completed"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_worker_whose_log_is_not_read_for_a_while_goes_on(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    with begun("worker", patient_flow(tmp_path), "--slots", "1", url=database_url) as process:
+        hear(process, "ready: ")
+        with runs_in(database_url) as runs:
+            for _ in range(10):  # 600 KB into a pipe of 64
+                assert runs.finish(runs.start("patient", None))["status"] == "completed"
+        process.send_signal(signal.SIGTERM)
+        hear(process, "lines were left out: nobody read them")
+        assert process.wait(20) == 0
+
+
 def test_a_dispatcher_whose_parent_dies_while_it_starts_loses_nothing(database_url: str, runs: Runs) -> None:
     compile_by_reference(Database(database_url), ARITHMETIC)
     for _ in range(20):

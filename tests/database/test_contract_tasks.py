@@ -133,6 +133,62 @@ def test_released_tasks_are_claimed_again_in_the_same_attempt(core: Core, tasks:
     assert claim(tasks) == [task]
 
 
+def test_requeued_tasks_are_claimed_again_in_the_same_attempt_until_the_fourth_time(core: Core, tasks: Tasks) -> None:
+    core.flow("f", "a", max_attempts=9)
+    run_id = core.start("f", 1)
+    for _ in range(3):
+        (task,) = claim(tasks)
+        assert task.attempt == 1
+        assert tasks.requeue([task], ["it died"]) == ["requeued"]
+        assert core.queue("f")[0]["visible_in"] <= 0
+    (row,) = core.tasks(run_id)
+    assert (row["requeued_count"], row["attempts_count"], row["last_requeued_at"] is None) == (3, 0, False)
+    assert tasks.requeue(claim(tasks), ["it died\nagain"]) == ["failed"]
+    first, second = core.tasks(run_id)[0]["error_message"].splitlines()
+    assert first == "Task was given up: it was handed back 3 times and its worker died again"
+    assert second.endswith(f" UTC, worker {WORKER}: it died")
+    assert core.run(run_id)["status"] == "failed"
+    assert core.queue("f") == []
+
+
+def test_a_batch_of_requeues_has_a_verdict_each(core: Core, tasks: Tasks) -> None:
+    core.flow("f", "recorded*", max_attempts=9)
+    run_id = core.start("f", [1, 2, 3])
+    again, stalled, last = claim(tasks)
+    core.rows("UPDATE pgflow.step_tasks SET requeued_count = 3 WHERE task_index = 2")
+    core.rows("UPDATE pgflow.step_tasks SET permanently_stalled_at = now() WHERE task_index = 1")
+    assert tasks.release([stalled]) == ["stale"]
+    assert tasks.requeue([stalled, last, again], ["it died"] * 3) == ["stale", "recorded", "requeued"]
+    error = core.tasks(run_id)[2]["output"]["$error"]
+    assert (error["kind"], error["attempts"], error["message"][:18]) == ("crashed", 1, "Task was given up:")
+
+
+def test_messages_of_held_tasks_stay_invisible(core: Core, tasks: Tasks) -> None:
+    core.flow("f", "m*")
+    core.start("f", [1, 2, 3, 4])
+    longer, never_less, released, locked = claim(tasks)
+    tasks.release([released])
+    with core.connection.transaction():
+        core.rows("SELECT FROM pgmq.q_f WHERE msg_id = %s FOR UPDATE", locked.msg_id)
+        states = tasks.renew([longer, never_less, released, locked], [100, 10, 100, 100])
+    assert states == ["held", "held", "lost", "held"]
+    seconds = {message["msg_id"]: message["visible_in"] for message in core.queue("f")}
+    assert 99 < seconds[longer.msg_id] <= 100
+    assert all(55 < seconds[task.msg_id] <= 62 for task in (never_less, locked))
+    assert seconds[released.msg_id] <= 0
+
+
+def test_the_delay_of_the_next_attempt_is_known(core: Core, tasks: Tasks) -> None:
+    core.flow("f", "a", max_attempts=3, base_delay=5)
+    core.start("f", 1)
+    delays = []
+    for _ in range(3):
+        (task,) = claim(tasks)
+        delays.append(task.retry_delay)
+        tasks.fail([task], [FailedAttempt("no", retry_delay=0)])
+    assert delays == [10, 20, None]
+
+
 @pytest.mark.parametrize("change", [{"attempt": 2}, {"worker_id": str(uuid4())}, {"msg_id": 99}])
 def test_who_holds_the_task_otherwise_changes_nothing(core: Core, tasks: Tasks, change: dict[str, object]) -> None:
     core.flow("f", "a", max_attempts=3)

@@ -15,6 +15,7 @@ from pgflow.client import Client
 from pgflow.database import Database, grants, runs, schema, workers
 from pgflow.database.flows import compile_flow
 from pgflow.database.tasks import BatchTasks, FailedAttempt
+from pgflow.process.identity import of_this_process
 from tests.support.sql import Core
 
 WORKER_ID = str(uuid4())
@@ -57,9 +58,12 @@ def test_a_worker_does_everything_that_a_worker_does(core: Core, roles: Callable
     with database.connection() as connection:
         schema.ensure(connection)
     assert compile_flow(database, "f", shape).status == "verified"
-    workers.register(database, {"f": WORKER_ID}, "test")
+    workers.register(database, {"f": WORKER_ID}, "test", of_this_process())
     tasks = BatchTasks(database)
     first, second, third = sorted(tasks.claim({"f": WORKER_ID}, 9), key=lambda task: task.task_index)
+    assert tasks.renew([first, second, third], [100, None, 100]) == ["held"] * 3
+    assert tasks.requeue(tasks.held_by([WORKER_ID])[2:], ["gone"]) == ["requeued"]
+    (third,) = tasks.claim({"f": WORKER_ID}, 9)
     assert tasks.complete([first], ["1"]) == ["completed"]
     assert tasks.fail([second], [FailedAttempt("no")]) == ["retried"]
     assert tasks.release([third]) == ["released"]
@@ -67,6 +71,11 @@ def test_a_worker_does_everything_that_a_worker_does(core: Core, roles: Callable
     assert workers.await_tasks(database, {"f": WORKER_ID}) is not None
     workers.stop_awaiting_tasks(database, [WORKER_ID])
     assert workers.heartbeat(database, [WORKER_ID]) is False
+    core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '1 minute'")
+    with workers.rescuing(database) as is_rescuer:
+        (suspect,) = workers.suspects(database, [])
+        assert (is_rescuer, suspect.process) == (True, of_this_process())
+        assert workers.mark_dead(database, [suspect]) == [WORKER_ID]
     workers.mark_stopped(database, [WORKER_ID])
     assert runs.run_progress(database, str(run_id))[0].completed == 1
 
@@ -102,6 +111,8 @@ FORBIDDEN = {
         "SELECT pgflow.claim_tasks(ARRAY['f'], ARRAY[NULL]::uuid[], 1)",
         "SELECT pgflow.requeue_stalled_tasks()",
         "UPDATE pgflow.workers SET stopped_at = now()",
+        "SELECT pgflow.requeue_tasks(NULL, NULL, NULL, NULL, NULL)",
+        "INSERT INTO pgflow.worker_processes VALUES (gen_random_uuid(), 'h', 's', 1, 1)",
     ),
 }
 
@@ -172,7 +183,7 @@ def test_types_of_the_callers_are_not_taken_for_postgresqls(
             f"SELECT pgflow.{function}(ARRAY['{run_id}']::pg_catalog.uuid[], ARRAY['m'], ARRAY[0], {value}ARRAY[1])"
             for function, value in (
                 *(("complete_tasks", "ARRAY['1'::pg_catalog.jsonb], "), ("fail_tasks", "ARRAY['no'], ")),
-                ("release_tasks", ""),
+                *(("release_tasks", ""), ("requeue_tasks", "ARRAY['died'], ")),
             )
         ],
     }[role]

@@ -17,9 +17,14 @@ def history(core: Core) -> list[tuple[Any, ...]]:
 
 
 def verdict(core: Core, function: str, task: Claimed, **fence: object) -> str:
-    """The verdict of complete_tasks, fail_tasks or release_tasks on one task, held as ``fence`` says."""
+    """The verdict of complete_tasks, fail_tasks, release_tasks or requeue_tasks on one task, held as ``fence`` says."""
     types = {"attempts": "int[]", "worker_ids": "uuid[]", "message_ids": "bigint[]"}
-    value = {"complete_tasks": ", ARRAY['1'::jsonb]", "fail_tasks": ", ARRAY['late']", "release_tasks": ""}[function]
+    value = {
+        "complete_tasks": ", ARRAY['1'::jsonb]",
+        "fail_tasks": ", ARRAY['late']",
+        "release_tasks": "",
+        "requeue_tasks": ", ARRAY['died']",
+    }[function]
     held = {"attempts": task.attempt} | fence
     return str(
         core.value(
@@ -56,6 +61,59 @@ def test_a_failure_is_kept_with_its_outcome_and_evidence(core: Core) -> None:
     )
     row = core.row("SELECT outcome, error_message, evidence FROM pgflow.task_attempts WHERE task_index = 0")
     assert row == {"outcome": "timed_out", "error_message": "late", "evidence": {"cpu": 1}}
+
+
+def test_what_was_seen_of_a_completed_attempt_is_kept(core: Core) -> None:
+    core.flow("f", "a", "m* <- a")
+    run_id = core.start("f", 1)
+    core.claim("f")
+    complete = (
+        "SELECT verdict FROM pgflow.complete_tasks(ARRAY[%s]::uuid[], ARRAY[%s], ARRAY[%s], ARRAY[%s::jsonb], "
+        "evidence => ARRAY[%s::jsonb])"
+    )
+    assert core.value(complete, run_id, "a", 0, "[1, 2]", '{"cpu": 1}') == "completed"
+    first, _second = core.claim("f")
+    assert core.value(complete, run_id, "m", first.task_index, "1", None) == "completed"
+    rows = core.rows("SELECT outcome, evidence FROM pgflow.task_attempts ORDER BY attempt_id")
+    assert [tuple(row.values()) for row in rows] == [("completed", {"cpu": 1}), ("completed", None)]
+
+
+def test_a_type_violation_keeps_its_evidence(core: Core) -> None:
+    core.flow("f", "a", "m* <- a")
+    run_id = core.start("f", 1)
+    core.claim("f")
+    core.rows(
+        "SELECT pgflow.complete_tasks(ARRAY[%s]::uuid[], ARRAY['a'], ARRAY[0], ARRAY['1'::jsonb], ARRAY[1], "
+        "evidence => ARRAY['{\"cpu\": 1}'::jsonb])",
+        run_id,
+    )
+    assert core.row("SELECT outcome, evidence FROM pgflow.task_attempts") == {
+        "outcome": "failed",
+        "evidence": {"cpu": 1},
+    }
+
+
+def test_a_claim_says_when_the_next_attempt_is(core: Core) -> None:
+    core.flow("f", max_attempts=3, base_delay=5)
+    core.step("f", "a")
+    core.step("f", "b", max_attempts=2, base_delay=7)
+    core.start("f", 1)
+    core.register_worker()
+    delays = []
+    for _ in range(3):
+        rows = core.rows(
+            "SELECT step_slug, retry_delay FROM pgflow.claim_tasks(ARRAY['f'], ARRAY[%s]::uuid[], 9) ORDER BY 1",
+            core.worker_id,
+        )
+        delays.append([row["retry_delay"] for row in rows])
+        core.rows("SELECT pgflow.fail_task(run_id, step_slug, 0, 'no') FROM pgflow.step_tasks WHERE step_slug = 'a'")
+        if len(delays) == 1:
+            core.rows(
+                "SELECT pgflow.fail_task(run_id, step_slug, 0, 'no') FROM pgflow.step_tasks WHERE step_slug = 'b'"
+            )
+            assert sorted(round(message["visible_in"]) for message in core.queue("f")) == [10, 14]
+        core.rows("UPDATE pgmq.q_f SET vt = now()")
+    assert delays == [[10, 14], [20, None], [None]]
 
 
 def test_contract_calls_leave_their_history_too(core: Core) -> None:
@@ -135,7 +193,7 @@ def test_the_history_goes_with_its_run(core: Core) -> None:
     assert history(core) == []
 
 
-@pytest.mark.parametrize("function", ["complete_tasks", "fail_tasks", "release_tasks"])
+@pytest.mark.parametrize("function", ["complete_tasks", "fail_tasks", "release_tasks", "requeue_tasks"])
 @pytest.mark.parametrize("fence", [{"attempts": 2}, {"worker_ids": uuid4()}, {"message_ids": 99}])
 def test_who_holds_the_task_otherwise_changes_nothing(core: Core, function: str, fence: dict[str, object]) -> None:
     core.flow("f", "a", max_attempts=5)
@@ -147,14 +205,22 @@ def test_who_holds_the_task_otherwise_changes_nothing(core: Core, function: str,
     assert history(core) == []
 
 
-@pytest.mark.parametrize("function", ["complete_tasks", "fail_tasks", "release_tasks"])
+@pytest.mark.parametrize("function", ["complete_tasks", "fail_tasks", "release_tasks", "requeue_tasks"])
 def test_who_holds_the_task_is_heard(core: Core, function: str) -> None:
     core.flow("f", "a", max_attempts=5)
     run_id = core.start("f", 1)
     (task,) = core.claim("f")
     (row,) = core.tasks(run_id)
     given = verdict(core, function, task, worker_ids=core.worker_id, message_ids=row["message_id"])
-    assert given == {"complete_tasks": "completed", "fail_tasks": "retried", "release_tasks": "released"}[function]
+    assert (
+        given
+        == {
+            "complete_tasks": "completed",
+            "fail_tasks": "retried",
+            "release_tasks": "released",
+            "requeue_tasks": "requeued",
+        }[function]
+    )
 
 
 def test_a_worker_whose_row_was_deleted_is_still_heard(core: Core) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pgflow.database import named_query
 from tests.support.servers import Server
 from tests.support.sql import Core
 
@@ -49,12 +50,14 @@ def _counters(core: Core) -> dict[str, int]:
 
 
 def settle_a_batch(core: Core, flow: str) -> None:
-    """Claim a batch; complete, fail and release a third of it each."""
+    """Claim a batch and renew it; complete, fail, release and requeue a third or a sixth of it each."""
     tasks = core.claim(flow, BATCH)
     assert len(tasks) == BATCH
+    assert core.renew(tasks, [100] * 6 + [None] * 6) == ["held"] * BATCH
     assert core.complete(tasks[:4], [1] * 4) == ["completed"] * 4
     assert core.fail(tasks[4:8], ["again"] * 4) == ["retried"] * 4
-    assert core.release(tasks[8:]) == ["released"] * 4
+    assert core.release(tasks[8:10]) == ["released"] * 2
+    assert core.requeue(tasks[10:]) == ["requeued"] * 2
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,47 @@ def start_small_runs(core: Core, count: int) -> None:
 def test_a_batch_reads_its_own_rows_among_100_000(big: Core, flow: str) -> None:
     # More often than plpgsql's five custom plans, should there be any.
     for _ in range(7):
+        big.rows("UPDATE pgflow.step_tasks SET requeued_count = 0 WHERE requeued_count > 0")
         read = rows_read(big, lambda: settle_a_batch(big, flow))
         assert sum(read.values()) < BATCH * ROWS_PER_TASK, read
+
+
+@pytest.mark.parametrize("flow", ["big", "small"])
+def test_renewing_a_batch_reads_its_own_rows(big: Core, flow: str) -> None:
+    tasks = big.claim(flow, BATCH)
+    read = rows_read(big, lambda: big.renew(tasks, [None] * BATCH))
+    assert read == dict.fromkeys(("runs", "step_states", "step_tasks"), BATCH)
+    read = rows_read(big, lambda: big.renew(tasks, [100] * BATCH))
+    assert sum(read.values()) < BATCH * 10, read
+    big.release(tasks)
+
+
+@pytest.mark.parametrize("were_all_started", [False, True])
+def test_what_workers_hold_is_found_among_many_tasks(core: Core, were_all_started: bool) -> None:
+    """Also with statistics from when a claim of everything was under way."""
+    core.flow("map", "m*")
+    core.start("map", [0] * 20_000)
+    if were_all_started:
+        core.rows("UPDATE pgflow.step_tasks SET status = 'started', started_at = now(), last_worker_id = NULL")
+        core.rows("ANALYZE")
+        core.rows("UPDATE pgflow.step_tasks SET status = 'queued', started_at = NULL")
+    tasks = core.claim("map", BATCH)
+    core.rows("VACUUM pgflow.step_tasks")
+    worker_ids = [str(core.worker_id)]
+    queries: dict[str, dict[str, object]] = {
+        "held_tasks": {"worker_ids": worker_ids},
+        "suspects": {"own_worker_ids": [], "silent_seconds": 0},
+    }
+    for query, parameters in queries.items():
+        statement = named_query(query).encode()
+
+        def look(statement: bytes = statement, parameters: dict[str, object] = parameters) -> None:
+            core.connection.execute(named_query("avoid_scans").encode())
+            assert core.connection.execute(statement, parameters).fetchall()
+
+        read = rows_read(core, look)
+        assert sum(read.values()) < 10 * BATCH, (query, read)
+    core.release(tasks)
 
 
 def test_starting_a_run_reads_its_own_rows(big: Core) -> None:

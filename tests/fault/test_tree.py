@@ -31,8 +31,9 @@ def running_pool(slots: int) -> Iterator[RunningPool]:
         assert running.pool.wait_until_ended(WAIT_SECONDS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running() -> Iterator[RunningPool]:
+    """A pool of the test's own: two pools share a forkserver, and some tests end that."""
     with running_pool(2) as pool:
         yield pool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -15,11 +16,11 @@ from typing import Any, NoReturn
 
 from pgflow import Context, Fail, Flow, Retry
 from pgflow.process import proc
+from tests.flows import untidy
 from tests.support import family
 from tests.support.waiting import is_zombie
 
 flow = Flow("hostile", max_attempts=1, timeout=1)
-_failing: subprocess.Popen[bytes]
 
 
 @flow.step
@@ -220,6 +221,51 @@ def rename_and_wait(input: Any) -> str:
 @flow.step
 def kill_itself(_input: Any) -> None:
     """Dies as the OOM killer's victim does."""
+
+
+def leave(what: Any) -> int:
+    """Leaves in its process what is named; the process's pid."""
+    (untidy.PUT_BACK.get(what) or untidy.REPLACED[what][1])()
+    return os.getpid()
+
+
+@flow.step
+def tell_state(_input: Any) -> list[Any]:
+    """The process's pid and what can be seen of other handlers."""
+    return [os.getpid(), untidy.state()]
+
+
+@flow.step
+def speak(words: Any) -> None:
+    """Says it on every way out, lines and unfinished lines."""
+    print(f"print {words}")
+    print(f"stderr {words}", file=sys.stderr)
+    os.write(1, f"write {words}\n".encode())
+    libc = ctypes.CDLL(None)
+    libc.puts(f"puts {words}".encode())
+    subprocess.run(["sh", "-c", f"echo subprocess {words}; echo its stderr {words} >&2"], check=True)
+    libc.printf(f"printf {words}".encode())
+
+
+@flow.step
+def print_bytes(text: Any) -> None:
+    """Writes the text's characters as bytes to standard output, without more."""
+    data = text.encode("latin-1")
+    while data:
+        data = data[os.write(1, data) :]
+
+
+@flow.step
+def speak_and_hang(words: Any) -> None:
+    """Says it, and hangs."""
+    print(words)
+    time.sleep(1000)
+
+
+@flow.step
+def speak_and_die(words: Any) -> None:
+    """Says it, and dies."""
+    print(words)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -258,3 +304,23 @@ def keep(input: Any) -> int:
 
 
 _kept: list[bytearray] = []
+
+
+def print_for_ever(_input: Any) -> None:
+    """As fast as it goes."""
+    noise = b"noise\n" * 10_000
+    while True:
+        os.write(1, noise)
+
+
+@flow.step
+def speak_without_descriptors(_input: Any) -> str:
+    """Prints although it has closed all it could."""
+    for descriptor in range(3):
+        os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        print("to nowhere", file=stream)
+    sys.stdout.close()
+    with contextlib.suppress(ValueError):
+        print("to nothing")
+    return "went on"

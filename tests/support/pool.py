@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from pathlib import Path
 
 import psutil
 
 from pgflow.database.tasks import ClaimedTask
-from pgflow.outcome import Outcome
+from pgflow.outcome import Completed, Outcome
 from pgflow.worker.pool import Pool
 from tests.support.waiting import wait_until
 
@@ -152,6 +153,15 @@ def watched_pool(reference: str, flow_slug: str, slots: int) -> Iterator[Watched
         watched.pool.abandon()
         kill(_not_ours())
         del os.environ[_MARK]
+
+
+def meet(pool: WatchedPool, folder: Path) -> None:
+    """Every slot runs an innocent task of the catalogue, all at once."""
+    folder.mkdir()
+    numbers = range(pool.slots)
+    for number in numbers:
+        pool.start("meet", {"folder": str(folder), "count": pool.slots, "number": number}, 60)
+    assert {pool.end().outcome for _ in numbers} == {Completed(str(number)) for number in numbers}
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -26,6 +26,7 @@ class Claimed:
     step_slug: str
     task_index: int
     attempt: int
+    msg_id: int
     kind: str
     input: Any
     timeout: int
@@ -98,7 +99,7 @@ class Core:
         """Claim tasks, by step and index."""
         self.register_worker()
         rows = self.rows(
-            "SELECT run_id, step_slug, task_index, attempt, kind, input, timeout, max_attempts "
+            "SELECT run_id, step_slug, task_index, attempt, msg_id, kind, input, timeout, max_attempts "
             "FROM pgflow.claim_tasks(ARRAY[%s], ARRAY[%s]::uuid[], %s) "
             "ORDER BY run_id, step_slug, task_index",
             *(flow_slug, self.worker_id, quantity),
@@ -124,6 +125,32 @@ class Core:
             [task.attempt for task in tasks],
         )
         return [row["verdict"] for row in rows]
+
+    def requeue(self, tasks: Sequence[Claimed], reason: str = "it died") -> list[str]:
+        """Requeue a batch; the verdicts."""
+        rows = self.rows(
+            "SELECT verdict FROM pgflow.requeue_tasks(%s::uuid[], %s::text[], %s::int[], %s::text[], %s::int[]) "
+            "ORDER BY ordinal",
+            *_keys(tasks),
+            [reason] * len(tasks),
+            [task.attempt for task in tasks],
+        )
+        return [row["verdict"] for row in rows]
+
+    def renew(
+        self, tasks: Sequence[Claimed], seconds: Sequence[int | None], worker_id: UUID | None = None
+    ) -> list[str]:
+        """Renew a batch, as held by that worker or by this one; the states."""
+        rows = self.rows(
+            "SELECT state FROM pgflow.renew_tasks("
+            "%s::uuid[], %s::text[], %s::int[], %s::int[], %s::uuid[], %s::bigint[], %s::int[]) ORDER BY ordinal",
+            *_keys(tasks),
+            [task.attempt for task in tasks],
+            [worker_id or self.worker_id] * len(tasks),
+            [task.msg_id for task in tasks],
+            list(seconds),
+        )
+        return [row["state"] for row in rows]
 
     def _settle(
         self, function: str, type: str, tasks: Sequence[Claimed], values: list[str], more: str = "", *rest: object

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from pgflow.process import output
+
 SCRIPT = """
 import os, sys
 from pgflow.process import output
@@ -41,3 +43,22 @@ def test_a_process_outlives_the_reader_of_its_output() -> None:
     assert process.returncode == 0
     assert os.read(told, 100) == b"survived"
     os.close(told)
+
+
+def test_a_reader_that_does_not_read_is_not_waited_for_and_told_what_it_missed() -> None:
+    reader, writer = os.pipe()
+    log = output.unhindered(writer)
+    line = "x" * 1000 + "\n"
+    for _ in range(200):
+        log.write(line)
+    seen = os.read(reader, 1 << 20)
+    assert seen.startswith(line.encode() * 60)
+    log.write("back\n")
+    assert os.read(reader, 1 << 20).decode().splitlines()[-2:] == [
+        f"({200 - seen.count(b'x' * 1000)} lines were left out: nobody read them)",
+        "back",
+    ]
+    os.close(reader)
+    log.write("to nobody\n")
+    log.write("to nowhere\n")
+    os.close(writer)

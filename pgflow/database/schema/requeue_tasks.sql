@@ -8,8 +8,8 @@ CREATE FUNCTION pgflow.requeue_tasks(
   task_indexes int[],
   reasons text[],
   attempts int[],
-  worker_ids uuid[],
-  message_ids bigint[]
+  worker_ids uuid[] DEFAULT NULL,
+  message_ids bigint[] DEFAULT NULL
 )
 RETURNS TABLE (ordinal int, verdict text)
 LANGUAGE plpgsql
