@@ -69,6 +69,9 @@ class Driver:
             "server": self._stop_server,
             "server up": self._start_server,
             "backend": self._kill_backend,
+            "lose": self._lose,
+            "standstill": self._stand_still,
+            "flow": self._let_flow,
             "cut": self._cut,
             "cut all": self._cut,
         }
@@ -112,7 +115,7 @@ class Driver:
 
     def _kill_pool_process(self, event: Event) -> str:
         deadline = time.monotonic() + BUSY_SECONDS
-        while not (candidates := self._pool_processes(event.place, is_busy=event.kind == "busy")):
+        while not (candidates := self._pool_processes(is_busy=event.kind == "busy")):
             if time.monotonic() > deadline:
                 return "there is none"
             self.tend()
@@ -120,13 +123,27 @@ class Driver:
         self.killed.add(victim.pid)
         return _send(victim, event.number)
 
-    def _pool_processes(self, place: int, *, is_busy: bool) -> list[psutil.Process]:
-        found = self.fleet.pool_processes(place)
+    def _pool_processes(self, *, is_busy: bool) -> list[psutil.Process]:
+        found = self.fleet.pool_processes()
         return [process for process in found if notes.is_busy(self.fleet.notes, process.pid) == is_busy]
 
     def _kill_forkserver(self, event: Event) -> str:
         forkserver = self.fleet.forkserver(event.place)
         return "there is none" if forkserver is None else _send(forkserver, event.number)
+
+    # The links.
+
+    def _lose(self, event: Event) -> str:
+        self.fleet.links[event.place].lose(event.number)
+        return "armed"
+
+    def _stand_still(self, event: Event) -> str:
+        self.fleet.links[event.place].stand_still()
+        return "stands still"
+
+    def _let_flow(self, event: Event) -> str:
+        self.fleet.links[event.place].flow()
+        return "flows"
 
     # The server.
 

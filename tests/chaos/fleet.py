@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.chaos.link import Link
 from tests.flows.chaos import NOTES_VARIABLE
 from tests.support.cli import PGFLOW, environment
 from tests.support.waiting import wait_until
@@ -47,9 +48,9 @@ class Place:
 
 @dataclass
 class Fleet:
-    """Workers for all the given flows. ``faults`` is who ended without anybody's doing."""
+    """Workers for all the given flows, one for each link. ``faults`` is who ended without anybody's doing."""
 
-    url: str
+    links: Sequence[Link]
     references: Sequence[str]
     folder: Path
     places: list[Place] = field(default_factory=list)
@@ -61,10 +62,10 @@ class Fleet:
         """Where handlers note what they do."""
         return self.folder / "notes"
 
-    def start(self, places: int) -> None:
+    def start(self) -> None:
         """Start a worker in each place, and wait until they serve."""
         self.notes.mkdir()
-        self.places = [Place(number, *self._spawn(number)) for number in range(places)]
+        self.places = [Place(number, *self._spawn(number)) for number in range(len(self.links))]
         for place in self.places:
             wait_until(lambda: place.is_ready, f"worker {place.number} serves", READY_SECONDS)  # noqa: B023
 
@@ -78,7 +79,7 @@ class Fleet:
                 stdout=output,
                 stderr=output,
                 cwd=REPOSITORY,
-                env=environment(self.url, {NOTES_VARIABLE: str(self.notes)}),
+                env=environment(self.links[number].url(), {NOTES_VARIABLE: str(self.notes)}),
                 start_new_session=True,
             )
         return process, log
@@ -131,12 +132,14 @@ class Fleet:
                     return child
         return None
 
-    def pool_processes(self, number: int) -> list[psutil.Process]:
-        """The pool processes of a dispatcher."""
-        forkserver = self.forkserver(number)
-        with contextlib.suppress(psutil.Error):
-            return sorted(forkserver.children(), key=lambda child: child.pid) if forkserver is not None else []
-        return []
+    def pool_processes(self) -> list[psutil.Process]:
+        """The pool processes of all dispatchers."""
+        found: list[psutil.Process] = []
+        for place in self.places:
+            if (forkserver := self.forkserver(place.number)) is not None:
+                with contextlib.suppress(psutil.Error):
+                    found += forkserver.children()
+        return found
 
     def end(self) -> None:
         """Ask all workers to end, and wait for that."""

@@ -13,7 +13,7 @@ PLACES = 3
 """How many workers there are; one that ended is followed by another in its place."""
 LARGEST_SIZE = 12
 LONG_SECONDS = 90.0
-"""Schedules of this length and more freeze dispatchers so long that they are taken for dead."""
+"""Schedules of this length and more pause some workers so long that they are taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Schedule:
         self._chance = random.Random(seed)
         self._is_long = seconds >= LONG_SECONDS
         self._server_is_up_at = 0.0
-        self._thawed_at = [0.0] * PLACES
+        self._paused_until = [0.0] * PLACES
         self.events: list[Event] = []
 
     def add(self, at: float) -> None:
@@ -55,14 +55,14 @@ class Schedule:
 
     def start_runs(self, at: float) -> None:
         """Some runs of one flow."""
-        sizes = tuple(self._chance.randint(0, LARGEST_SIZE) for _ in range(self._chance.randint(4, 9)))
+        sizes = tuple(self._chance.randint(0, LARGEST_SIZE) for _ in range(self._chance.randint(3, 7)))
         self.events.append(Event(at, "start", flow=self._chance.choice(sorted(FLOWS)), sizes=sizes))
 
     def pool_process(self, at: float) -> None:
         """A pool process dies, busy or idle."""
         number = self._chance.choice([signal.SIGKILL, signal.SIGSEGV])
         kind = "busy" if self._chance.random() < 0.7 else "idle"
-        self.events.append(Event(at, kind, self._place(), self._chance.random(), number=number))
+        self.events.append(Event(at, kind, pick=self._chance.random(), number=number))
 
     def forkserver(self, at: float) -> None:
         """A forkserver dies, and with it its pool processes."""
@@ -81,14 +81,25 @@ class Schedule:
 
     def freeze(self, at: float) -> None:
         """A dispatcher stands still for a while."""
+        self._pause_place(at, "freeze", "thaw", signal.SIGSTOP, signal.SIGCONT)
+
+    def standstill(self, at: float) -> None:
+        """Nothing comes through between a worker and the server for a while, and nobody is told."""
+        self._pause_place(at, "standstill", "flow")
+
+    def _pause_place(self, at: float, kind: str, undoing: str, number: int = 0, undoing_number: int = 0) -> None:
         place = self._place()
         is_very_long = self._is_long and self._chance.random() < 0.2
         pause = self._chance.uniform(25.0, 40.0) if is_very_long else self._chance.uniform(0.5, 6.0)
-        if at < self._thawed_at[place]:
+        if at < self._paused_until[place]:
             return
-        self._thawed_at[place] = at + pause
-        self.events.append(Event(at, "freeze", place, pause=pause, number=signal.SIGSTOP))
-        self.events.append(Event(at + pause, "thaw", place, number=signal.SIGCONT))
+        self._paused_until[place] = at + pause
+        self.events.append(Event(at, kind, place, pause=pause, number=number))
+        self.events.append(Event(at + pause, undoing, place, number=undoing_number))
+
+    def lose_answers(self, at: float) -> None:
+        """A worker does not hear what the server answers, and its connections break."""
+        self.events.append(Event(at, "lose", self._place(), number=self._chance.choice([1, 1, 2, 4])))
 
     def server(self, at: float) -> None:
         """The server is stopped at once, and started again."""
@@ -114,15 +125,17 @@ class Schedule:
 
 KINDS: dict[Callable[[Schedule, float], None], int] = {
     Schedule.pool_process: 8,
-    Schedule.connections: 6,
+    Schedule.connections: 5,
+    Schedule.lose_answers: 6,
     Schedule.dispatcher: 3,
     Schedule.forkserver: 2,
     Schedule.freeze: 2,
+    Schedule.standstill: 1,
     Schedule.server: 2,
     Schedule.drain: 1,
     Schedule.backend: 1,
 }
-UNDOING = {"thaw": "freeze", "server up": "server"}
+UNDOING = {"thaw": "freeze", "flow": "standstill", "server up": "server"}
 
 
 def make(seed: int, seconds: float, without: Collection[str] = ()) -> Sequence[Event]:

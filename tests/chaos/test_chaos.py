@@ -1,7 +1,7 @@
 """Every claimed task gets exactly one verdict, whoever dies.
 
-Workers do the runs of many flows, while a driver kills at random: pool processes, forkservers, dispatchers, the server
-and its connections, or lets a dispatcher stand still. What it does is made from a seed beforehand:
+Workers do the runs of many flows, while a driver kills at random: pool processes, forkservers, dispatchers, the server,
+its connections and its answers, or lets a dispatcher stand still. What it does is made from a seed beforehand:
 
     pytest tests/chaos --chaos-seed 7 --chaos-seconds 300
 """
@@ -20,6 +20,7 @@ from tests.chaos.conftest import SETTLE_SECONDS
 from tests.chaos.driver import Driver
 from tests.chaos.expectation import FLOWS
 from tests.chaos.fleet import Fleet
+from tests.chaos.link import Link
 from tests.chaos.schedule import PLACES, make
 from tests.chaos.verdict import Verdict
 from tests.support import servers
@@ -47,17 +48,22 @@ def test_every_claimed_task_gets_one_verdict_whoever_dies(
     print(f"--chaos-seed {seed} --chaos-seconds {seconds}", *schedule, sep="\n")
     with psycopg.connect(durable_server.url()) as connection:
         schema.install(connection)
-    fleet = Fleet(durable_server.url(), [flow.reference for flow in FLOWS.values()], tmp_path)
+    links = [Link(durable_server.folder) for _ in range(PLACES)]
+    fleet = Fleet(links, [flow.reference for flow in FLOWS.values()], tmp_path)
     driver = Driver(durable_server, fleet)
     try:
-        fleet.start(PLACES)
+        fleet.start()
         driver.drive(schedule)
+        for link in links:
+            link.lose(0)
         begin = time.monotonic()
         violations = settle(driver)
-        print(f"settled after {time.monotonic() - begin:.1f} s")
+        print(f"settled after {time.monotonic() - begin:.1f} s; {sum(link.lost for link in links)} answers lost")
         violations += judge(driver)
     finally:
         fleet.abandon()
+        for link in links:
+            link.close()
         shutil.copy(durable_server.folder / "log", tmp_path / "postgres.log")
     print("What was done:", *driver.done, sep="\n")
     assert not violations, "\n\n".join([f"seed {seed}, {seconds} s, logs in {tmp_path}", *violations])

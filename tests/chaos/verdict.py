@@ -160,7 +160,7 @@ class Verdict:
         crashed = 0
         for task, rows in self._attempts().items():
             for row in rows:
-                if row["outcome"] != "crashed" or (row["evidence"] or {}).get("exit_code", 0) == 0:
+                if row["outcome"] != "crashed" or "exit_code" not in (row["evidence"] or {}):
                     continue
                 crashed += 1
                 of_attempt = [e.pid for e in self.notes.get(task, ()) if e.attempt == row["attempt"]]
