@@ -101,19 +101,19 @@ FULL = Extent(
         *(_hang(count, stream) for stream in STREAMS for count in (1, 4, 16, 32, 64)),
         *(_death(state, how, 8) for state in ("busy", "idle") for how in DEATHS),
     ),
-    rounds=5,
-    limit=30.0,
+    rounds=3,
+    limit=15.0,
 )
 QUICK = Extent(
     cases=(
         Case("1 holding the GIL", "hang_with_the_gil"),
-        _hang(16),
+        _hang(4),
         Case("1 holding the GIL, stream of 10 MB outputs", "hang_with_the_gil", stream_bytes=STREAMS["10 MB outputs"]),
         *(_death("busy", how, 1) for how in ("SIGKILL", "os._exit(0)")),
         _death("idle", "SIGKILL", 1),
     ),
     rounds=1,
-    limit=4.0,
+    limit=3.5,
 )
 
 
@@ -365,8 +365,8 @@ def add_samples(watch: Watch, case: Case, figure: Figure, labels: Sequence[str])
 
 
 def measure_together(contender: str, cases: Sequence[Case], figures: Sequence[Figure], limit: float) -> None:
-    """Cases with as many slots and the same stream, in one process of the contender, or in another after the one that
-    was late."""
+    """Cases with as many slots and the same stream, in one process of the contender. Where it is late, the case's
+    other repetitions are left out, and those that follow have another process."""
     left = [(case, figure) for case, figure in zip(cases, figures, strict=True) for _ in range(case.repeat)]
     while left:
         with watched(contender, cases[0].slots, cases[0].stream_bytes) as watch:
@@ -376,6 +376,7 @@ def measure_together(contender: str, cases: Sequence[Case], figures: Sequence[Fi
                     measure_once(watch, case, figure, limit)
             except LateError as late:
                 click.echo(f"{contender}: late, {late}", err=True)
+                left = [(other, its_figure) for other, its_figure in left if other != case]
 
 
 def measure(extent: Extent, present: Sequence[str]) -> list[Figure]:
@@ -414,17 +415,19 @@ def report(extent: Extent, facts: dict[str, Any], figures: Sequence[Figure]) -> 
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1, 100), metavar="N", help="Instead of 5; with --quick, of 1.")
+@click.option("--rounds", type=click.IntRange(1, 100), metavar="N", help="Instead of 3; with --quick, of 1.")
 @click.option("--only", metavar="WORDS", default="", help="Only the cases in whose name this occurs.")
+@click.option("--peers/--no-peers", default=True, help="With or without the others beside pgflow.")
 @click.option("--quick", is_flag=True, help="A few of the cases, once; less than a minute.")
 @json_option
-def main(rounds: int | None, only: str, quick: bool, json_path: Path | None) -> None:
+def main(rounds: int | None, only: str, peers: bool, quick: bool, json_path: Path | None) -> None:
     """Measure how late kills are, and how soon deaths are noticed, and print Markdown tables."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = QUICK if quick else FULL
     extent = Extent(tuple(case for case in chosen.cases if only in case.name), rounds or chosen.rounds, chosen.limit)
-    lacking = {name: why for name in contenders.NAMES if (why := contenders.missing(name))}
-    present = [name for name in contenders.NAMES if name not in lacking]
+    names = contenders.NAMES if peers else (contenders.PGFLOW,)
+    lacking = {name: why for name in names if (why := contenders.missing(name))}
+    present = [name for name in names if name not in lacking]
     facts = circumstances({"rounds": extent.rounds, "only": only, "quick": quick})
     facts["contenders"] = {name: contenders.versions(name) for name in present}
     facts["contenders"] |= {name: f"not measured, {why}" for name, why in lacking.items()}
