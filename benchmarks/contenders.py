@@ -34,6 +34,8 @@ from pgflow.worker.pool import Pool
 PGFLOW, PEBBLE, CELERY = "pgflow", "one pebble pool", "Celery prefork"
 NAMES = (PGFLOW, PEBBLE, CELERY)
 END_SECONDS = 5.0
+_BOOT = "from benchmarks.contenders import main; main()"
+"""Not ``-m``, as with a worker's dispatcher: its module would be imported by each pool process anew."""
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -202,7 +204,7 @@ def running(name: str, slots: int, folder: Path) -> Iterator[subprocess.Popen[st
     end."""
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", name, str(slots)],
+            [sys.executable, "-c", _BOOT, name, str(slots)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -235,7 +237,3 @@ def main() -> None:
             contender.run(Order(**json.loads(line)))
     finally:
         contender.close()
-
-
-if __name__ == "__main__":
-    main()
