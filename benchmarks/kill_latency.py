@@ -161,6 +161,7 @@ class Watch:
         assert process.stdin is not None
         self._orders = process.stdin
         self._process = process
+        self._log = folder / "log"
         self._pipe = str(folder / "events")
         self._events = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)  # for writing too, so that it never ends
         self._gate_file = str(folder / "gate")
@@ -186,6 +187,10 @@ class Watch:
         """Forget the contender."""
         for descriptor in (self._events, self._gate, *self._labels):
             os.close(descriptor)
+
+    def last_words(self) -> str:
+        """The end of what the contender has logged."""
+        return self._log.read_text(errors="replace")[-2000:]
 
     # Orders.
 
@@ -269,7 +274,15 @@ class Watch:
             self._known_pids.add(pid)
             self.fresh.append(when)
         if label.startswith(("hang", "die")):
+            self._await_death(label, pid)
+
+    def _await_death(self, label: str, pid: int) -> None:
+        try:
             descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:  # it has died before its begin was read
+            self.gone[label] = time.monotonic()
+            self._follow("gone", label)
+        else:
             self._labels[descriptor] = label
             self._poller.register(descriptor, select.POLLIN)
 
@@ -296,7 +309,7 @@ def watched(contender: str, slots: int, stream_bytes: int | None) -> Iterator[Wa
         with contenders.running(contender, slots, folder) as process:
             watch = Watch(process, folder)
             try:
-                warm_up(watch, slots)
+                warm_up(watch, slots, contender)
                 if stream_bytes is not None:
                     watch.start_stream(stream_bytes)
                     watch.see(lambda: False, time.monotonic() + STREAM_SECONDS)
@@ -307,13 +320,14 @@ def watched(contender: str, slots: int, stream_bytes: int | None) -> Iterator[Wa
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def warm_up(watch: Watch, slots: int) -> None:
+def warm_up(watch: Watch, slots: int, contender: str) -> None:
     """Let each slot do a task."""
     watch.close_gate()
     labels = watch.labels("warm", slots)
     for label in labels:
         watch.submit(label, "wait_at_gate")
-    watch.require(lambda: watch.began.keys() >= set(labels), "all slots work")
+    if not watch.see(lambda: watch.began.keys() >= set(labels), time.monotonic() + START_SECONDS):
+        raise click.ClickException(f"{contender} does not start: {watch.last_words()}")
     finish(watch, labels)
 
 
@@ -401,15 +415,10 @@ def report(extent: Extent, facts: dict[str, Any], figures: Sequence[Figure]) -> 
     for title, is_hang in (("hung tasks, after the deadline", True), ("deaths, after the death", False)):
         lines = [figure.cells(extent.limit) for figure in figures if figure.case.is_hang is is_hang]
         print_table([title, "by", *QUANTITIES, "stream, tasks/s"], lines)
-    kills = [
-        sample
-        for figure in figures
-        if figure.contender == contenders.PGFLOW and figure.case.is_hang
-        for sample in figure.samples[GONE]
-    ]
-    click.echo(
-        f"pgflow's latest kill: {rounded(max(kills) * 1e3)} ms after the deadline (goal: {GOAL_SECONDS * 1e3:.0f})"
-    )
+    kills = [sample for figure in figures if figure.contender == contenders.PGFLOW for sample in figure.samples[GONE]]
+    if kills:
+        latest, goal = rounded(max(kills) * 1e3), rounded(GOAL_SECONDS * 1e3)
+        click.echo(f"pgflow's latest kill: {latest} ms after the deadline (goal: {goal})")
 
 
 @click.command()
