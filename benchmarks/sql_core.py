@@ -25,7 +25,7 @@ from uuid import uuid4
 import click
 import psycopg
 
-from benchmarks.throughput import machine
+from benchmarks.report import json_option, machine, print_table, rounded
 from pgflow import Database, Flow, codec
 from pgflow.cli.failures import ending_in_words
 from pgflow.database import address, flows, runs, schema, workers
@@ -86,7 +86,7 @@ class Figure:
         return statistics.median(self.samples)
 
     def __str__(self) -> str:
-        return f"{_number(self.median)} ({_number(min(self.samples))}-{_number(max(self.samples))})"
+        return f"{rounded(self.median)} ({rounded(min(self.samples))}-{rounded(max(self.samples))})"
 
     def as_data(self) -> dict[str, Any]:
         """The figure as JSON values."""
@@ -232,12 +232,6 @@ def _never_called(_input: object) -> None:
     raise NotImplementedError
 
 
-def _folder_exists(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None and not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.absolute().parent}")
-    return path
-
-
 @click.command()
 @click.option("--database", metavar="URL", help="Without it the usual order of choice, else the embedded server.")
 @click.option(
@@ -273,14 +267,7 @@ def _folder_exists(_context: click.Context, _parameter: click.Parameter, path: P
     help="Measurements of each load; the median counts.",
 )
 @click.option("--quick", is_flag=True, help="Maps of at most 10,000 elements and 1,000 runs.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_folder_exists,
-    metavar="FILE",
-    help="Write the figures, with every sample, to this file too.",
-)
+@json_option
 def main(
     database: str | None, rows: int, batch: int, element_bytes: int, repeat: int, quick: bool, json_path: Path | None
 ) -> None:
@@ -516,21 +503,8 @@ def report(site: Site, facts: dict[str, Any]) -> None:
     click.echo(f"{maps[-1]} to {_map_name(REFERENCE_ELEMENTS)}: {ratio:.2f} (goal: at most {GOAL})")
 
 
-def print_table(header: list[str], lines: list[list[str]]) -> None:
-    """Print a Markdown table and an empty line."""
-    for cells in (header, ["---"] * len(header), *lines):
-        click.echo(f"| {' | '.join(cells)} |")
-    click.echo()
-
-
 def _map_name(elements: int) -> str:
     return f"map of {elements:,}"
-
-
-def _number(value: float) -> str:
-    """Three significant digits, or all before the point."""
-    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{value:,.{decimals}f}"
 
 
 if __name__ == "__main__":

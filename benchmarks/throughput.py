@@ -7,7 +7,6 @@ while the load ran, start and polling included; pgflow sends each statement as a
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 import click
 
+from benchmarks.report import machine
 from pgflow import Client, Database, Worker
 from pgflow.database import schema
 from pgflow.database.choice import open_database
@@ -105,16 +105,6 @@ def row(name: str, measurements: list[Measurement]) -> str:
         f"| {name} | {measurements[0].tasks:,} | {statistics.median(rates):,.0f} "
         f"| {min(rates):,.0f}-{max(rates):,.0f} | {statements:.2f} |"
     )
-
-
-def machine() -> str:
-    """The machine in words."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        model = names[0] if names else model
-    return f"{available_cores()} cores ({model}), {platform.system()} {platform.release()}"
 
 
 if __name__ == "__main__":
