@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pgflow.database.failures import FAILURES, in_short, is_data_error, is_internal_error
 from pgflow.database.tasks import FailedAttempt, Holding, Tasks
+from pgflow.errors import DatabaseUnreachableError
 from pgflow.outcome import Cancelled, Completed, Failed, Outcome, Released
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.holdings import Holdings
@@ -163,13 +164,19 @@ class Collector:
         for tries in itertools.count(1):
             self.pulse.beat()
             try:
-                self._count_late(items, verdicts(self._tasks, items))
+                self._count_late(items, verdicts(self._tasks, items), is_first_try=tries == 1)
                 self._backoff.reset()
                 return
             except FAILURES as error:
                 if is_data_error(error) or (is_internal_error(error) and tries >= INTERNAL_ERROR_TRIES):
                     refusal = in_short(error)
                     break
+                if self._may_have_handed_back(verdicts, error):
+                    logger.warning(
+                        "handing %d tasks back failed, it will be looked what became of it: %s", len(items), error
+                    )
+                    self._holdings.doubt()
+                    return
                 if not self._wait_for_database(error, items):
                     return
         if len(items) > 1:
@@ -179,10 +186,19 @@ class Collector:
         else:
             self._fail_alone(items[0], refusal)
 
-    def _count_late(self, items: Sequence[Item], verdicts: Sequence[str]) -> None:
+    def _may_have_handed_back(self, verdicts: Verdicts, error: Exception) -> bool:
+        """Whether tasks may be in their queues by now. This worker may claim them again, for the same attempt, so handing
+        them back is not repeated: it would take them away while they run. At the worker's end nothing is claimed any
+        more. A connection that lives has told that the statement was rolled back."""
+        is_lost = isinstance(error, DatabaseUnreachableError)
+        return is_lost and verdicts in (_release, _requeue) and not self._stopping.is_set()
+
+    def _count_late(self, items: Sequence[Item], verdicts: Sequence[str], *, is_first_try: bool) -> None:
         for item, verdict in zip(items, verdicts, strict=True):
             if isinstance(item.outcome, Cancelled):
                 logger.info("%s was killed: %s", item.task, item.outcome.reason)
+            elif verdict == "stale" and not is_first_try:
+                logger.info("%s: its result was delivered again after its answer was lost", item.task)
             elif verdict in ("stale", "over", "unknown"):
                 self.late += 1
                 level = logging.INFO if verdict == "over" else logging.WARNING

@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 STOP_CHECK_SECONDS = 0.2
 ADMISSION_SECONDS = 0.5
 """How often the machine's memory is looked at while there is too little."""
-UNCERTAIN_SECONDS = 60.0
+DOUBT_SECONDS = 60.0
 INVENTORY_SECONDS = 5.0
-"""For so long after a claim that failed, and so often, the database is asked what this worker holds."""
+"""For so long after an answer was lost, and so often, the database is asked what this worker holds."""
 
 
 class Dispatcher:
@@ -52,7 +52,8 @@ class Dispatcher:
         self._wakeup = wakeup
         self._holdings = holdings
         self._admission = admission
-        self._uncertain_until = self._next_inventory = 0.0
+        self._next_inventory = 0.0
+        self._handed_back: dict[object, float] = {}  # for which doubt
         self._backoff = Backoff()
         self.pulse = Pulse("dispatcher", is_patient=True)
         self._stopping = threading.Event()
@@ -99,7 +100,7 @@ class Dispatcher:
             self._take_inventory()
             claimed = self._tasks.claim(self._worker_ids, idle)
         except FAILURES as error:
-            self._uncertain_until = time.monotonic() + UNCERTAIN_SECONDS
+            self._holdings.doubt()
             if self._stopping.is_set():
                 return idle
             pause = self._backoff.pause()
@@ -114,15 +115,23 @@ class Dispatcher:
         return len(claimed)
 
     def _take_inventory(self) -> None:
-        """After a claim that failed: hand back what the database says we hold, and we do not know of.
+        """After a call whose answer is lost: hand back what the database says we hold, and we do not know of.
 
-        A claim may have been committed although its answer never arrived. This is the thread that claims, so no answer
-        is on its way; but the server may still be at work on the claim, so it is asked again for a while.
+        A claim may have been committed although its answer never arrived, and a release that is not repeated may not
+        have been. This is the thread that claims, so no answer is on its way; but the server may still be at work on a
+        claim, so it is asked again for a while. What is held both before and after the question counts: a task may be
+        delivered in between.
         """
         now = time.monotonic()
-        if not self._next_inventory <= now < self._uncertain_until:
+        if not self._next_inventory <= now < self._holdings.doubted + DOUBT_SECONDS:
             return
         self._next_inventory = now + INVENTORY_SECONDS
-        for lost in self._holdings.unknown(self._tasks.held_by(list(self._worker_ids.values()))):
-            logger.warning("%s was claimed in a call that failed; it is handed back", lost)
-            self._collector.put(lost, Released("its claim failed"))
+        doubted = self._holdings.doubted
+        known = self._holdings.keys() | {key for key, doubt in self._handed_back.items() if doubt == doubted}
+        held = self._tasks.held_by(list(self._worker_ids.values()))
+        known |= self._holdings.keys()
+        for lost in held:
+            if lost.key not in known:
+                self._handed_back[lost.key] = doubted
+                logger.warning("%s is held by this worker, which does not know of it; it is handed back", lost)
+                self._collector.put(lost, Released("the answer to its claim was lost"))

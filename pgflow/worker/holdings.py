@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pgflow.database.tasks import ClaimedTask, Holding
@@ -27,6 +27,8 @@ class Holdings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[object, Held] = {}
+        self.doubted = 0.0
+        """The ``time.monotonic()`` at which it was last unknown what the database has."""
 
     def add(self, tasks: Iterable[ClaimedTask]) -> None:
         """Tasks that have just been claimed."""
@@ -40,12 +42,17 @@ class Holdings:
             for task in tasks:
                 self._held.pop(task.key, None)
 
+    def doubt(self) -> None:
+        """A claim or a release may have been committed or not: its answer is lost. What the database has of this worker
+        is to be compared with what is held here."""
+        self.doubted = time.monotonic()
+
     def all(self) -> list[Held]:
         """Every task that is held at this moment."""
         with self._lock:
             return list(self._held.values())
 
-    def unknown(self, holdings: Iterable[Holding]) -> Sequence[Holding]:
-        """Those that are not held here."""
+    def keys(self) -> set[object]:
+        """What is held at this moment, by ``Holding.key``."""
         with self._lock:
-            return [holding for holding in holdings if holding.key not in self._held]
+            return set(self._held)

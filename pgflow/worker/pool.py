@@ -79,6 +79,7 @@ class Pool:
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
         self._held = 0
+        self._has_ended = False
         self._start_failure: Exception | None = None
         self._description: ProcessFuture[str] | None = None
         self._describer = 0
@@ -272,8 +273,10 @@ class Pool:
         ended = [slot.wait_until_ended(deadline - time.monotonic()) for slot in self._slots]
         if self._watch.is_alive() or not all(ended) or not self._printed.stop(deadline - time.monotonic()):
             return False
-        os.close(self._look_reader)
-        os.close(self._look_writer)
+        if not self._has_ended:
+            self._has_ended = True
+            os.close(self._look_reader)
+            os.close(self._look_writer)
         shutil.rmtree(self._folder, ignore_errors=True)
         return True
 

@@ -224,3 +224,34 @@ def test_outcomes_are_kept_while_the_schema_is_not_as_it_should_be(core: Core, d
     core.rows("ALTER FUNCTION pgflow.complete_tasks_away RENAME TO complete_tasks")
     assert collector.wait_until_stopped(WAIT_SECONDS)
     assert core.value("SELECT status FROM pgflow.runs") == "completed"
+
+
+class LosingAnswers(BatchTasks):
+    """Its releases are committed, and the answers to the first of them lost."""
+
+    releases = 0
+
+    def release(self, tasks: Sequence[Holding]) -> list[str]:
+        verdicts = super().release(tasks)
+        self.releases += 1
+        if self.releases == 1:
+            raise DatabaseUnreachableError(target="the test", reason="the answer was lost")
+        return verdicts
+
+
+def test_a_release_whose_answer_was_lost_does_not_take_the_task_from_who_claimed_it_again(
+    core: Core, database: Database
+) -> None:
+    """The same worker may be the one, for the same attempt: the database could not tell the second release."""
+    (task,) = claim_map(core, database, 1)
+    tasks, holdings = LosingAnswers(database), Holdings()
+    collector = Collector(tasks, Wakeup(), holdings)
+    collector.start()
+    collector.put(task, Released("its slot lost its process"))
+    wait_until(lambda: holdings.doubted > 0, "the answer is missed")
+    (again,) = tasks.claim({"f": WORKER_ID}, 1)
+    assert again.key == task.key
+    collector.stop()
+    assert collector.wait_until_stopped(WAIT_SECONDS)
+    assert tasks.releases == 1
+    assert core.value("SELECT status FROM pgflow.step_tasks") == "started"
