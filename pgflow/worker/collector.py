@@ -187,9 +187,9 @@ class Collector:
             self._fail_alone(items[0], refusal)
 
     def _may_have_handed_back(self, verdicts: Verdicts, error: Exception) -> bool:
-        """Whether tasks may be in their queues by now. This worker may claim them again, for the same attempt, so handing
-        them back is not repeated: it would take them away while they run. At the worker's end nothing is claimed any
-        more. A connection that lives has told that the statement was rolled back."""
+        """Whether tasks may be in their queues by now. This worker may claim them again, for the same attempt, so
+        handing them back is not repeated: it would take them away while they run. At the worker's end nothing is
+        claimed any more. A connection that lives has told that the statement was rolled back."""
         is_lost = isinstance(error, DatabaseUnreachableError)
         return is_lost and verdicts in (_release, _requeue) and not self._stopping.is_set()
 

@@ -10,6 +10,7 @@ import pytest
 
 from pgflow.database import Database, workers
 from pgflow.database.tasks import BatchTasks, ClaimedTask, Holding
+from pgflow.errors import DatabaseUnreachableError
 from pgflow.outcome import Completed, Crashed, Evidence, Failed, Outcome, Released, TimedOut
 from pgflow.worker import collector as collector_module
 from pgflow.worker.collector import Collector
@@ -17,6 +18,7 @@ from pgflow.worker.holdings import Holdings
 from pgflow.worker.wakeup import Wakeup
 from tests.support import servers
 from tests.support.sql import Core
+from tests.support.waiting import wait_until
 
 WAIT_SECONDS = 30
 WORKER_ID = "00000000-0000-4000-8000-000000000001"

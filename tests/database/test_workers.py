@@ -15,6 +15,7 @@ from pgflow.database.tasks import BatchTasks, FailedAttempt, Holding, Tasks
 from pgflow.outcome import NO_RETRY
 from pgflow.process.identity import ProcessIdentity, of_this_process
 from tests.support import contract_core
+from tests.support.servers import Server
 from tests.support.sql import Core, while_waiting_for
 
 FIRST = "00000000-0000-4000-8000-000000000001"
@@ -23,7 +24,8 @@ OWN = "00000000-0000-4000-8000-000000000003"
 
 
 @pytest.fixture(params=["ours", "contract"])
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Database]:
+    # `server` is named so that its kinds multiply the tests: the databases are asked for too late for that.
     url = request.getfixturevalue("database_url" if request.param == "ours" else "empty_database_url")
     if request.param == "contract":
         contract_core.install(url)
