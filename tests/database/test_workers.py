@@ -9,13 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from pgflow.database import Database, named_query, workers
+from pgflow.database import Database, named_query, schema, workers
 from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.tasks import BatchTasks, FailedAttempt, Holding, Tasks
 from pgflow.outcome import NO_RETRY
 from pgflow.process.identity import ProcessIdentity, of_this_process
 from tests.support import contract_core
-from tests.support.servers import Server
 from tests.support.sql import Core, while_waiting_for
 
 FIRST = "00000000-0000-4000-8000-000000000001"
@@ -24,21 +23,19 @@ OWN = "00000000-0000-4000-8000-000000000003"
 
 
 @pytest.fixture(params=["ours", "contract"])
-def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Database]:
-    # `server` is named so that its kinds multiply the tests: the databases are asked for too late for that.
-    url = request.getfixturevalue("database_url" if request.param == "ours" else "empty_database_url")
-    if request.param == "contract":
-        contract_core.install(url)
-    with Database(url) as opened:
-        yield opened
+def is_ours(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "ours")
 
 
 @pytest.fixture
-def is_ours(database: Database) -> bool:
-    with database.connection() as connection:
-        return bool(
-            connection.execute("SELECT to_regclass('pgflow.schema_versions') IS NOT NULL").fetchone() == (True,)
-        )
+def database(empty_database_url: str, is_ours: bool) -> Iterator[Database]:
+    with Database(empty_database_url) as opened:
+        if is_ours:
+            with opened.connection() as connection:
+                schema.install(connection)
+        else:
+            contract_core.install(empty_database_url)
+        yield opened
 
 
 @pytest.fixture
