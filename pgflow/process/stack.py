@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pgflow.process import proc
 
 DUMP_SIGNAL = int(signal.SIGRTMAX) - 1 if hasattr(signal, "SIGRTMAX") else int(signal.SIGUSR2)
-DUMP_TIMEOUT_SECONDS = 0.1
+DUMP_TIMEOUT_SECONDS = 0.2
 _LIBC = ctypes.CDLL(None)
 _POLL_SECONDS = 0.001
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')

@@ -36,8 +36,9 @@ from pgflow.worker.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
-CONNECTIONS = 3
-"""One each for the dispatcher, the collector and the rescue. The leases and the listener have their own beside them."""
+CONNECTIONS = 4
+"""One each for the dispatcher and the collector, two for the rescue. The leases and the listener have their own beside
+them."""
 _LOOK_SECONDS = 0.2
 _FORKSERVER_SECONDS = 0.5
 """The forkserver gets this long to end in order."""

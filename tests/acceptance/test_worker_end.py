@@ -233,6 +233,8 @@ def test_a_worker_whose_log_is_not_read_for_a_while_goes_on(database_url: str, t
         with runs_in(database_url) as runs:
             for _ in range(10):  # 600 KB into a pipe of 64
                 assert runs.finish(runs.start("patient", None))["status"] == "completed"
+        assert process.stderr is not None
+        assert process.stderr.readline()  # from now on there is room for what the worker has to say
         process.send_signal(signal.SIGTERM)
         hear(process, "lines were left out: nobody read them")
         assert process.wait(20) == 0

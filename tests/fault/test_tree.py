@@ -106,12 +106,11 @@ def test_a_pool_process_that_is_starting_is_not_taken_for_an_orphan(caplog: pyte
     assert "while it was idle" not in caplog.text
 
 
-def test_what_a_handler_left_ends_with_the_pool(tmp_path: Path) -> None:
+def test_what_a_handler_left_ends_with_its_process(tmp_path: Path) -> None:
     with running_pool(1) as running:
         input = {"folder": str(tmp_path), "then": "add_one", "value": 1}
         assert running.outcome("start_a_family", input, timeout=30) == Completed("2")
-        members = family.read(tmp_path)
-    family.wait_until_gone(members, 0.5)
+        family.wait_until_gone(family.noted(tmp_path), 0.5)
 
 
 def test_a_dead_forkserver_takes_what_can_be_found(tmp_path: Path) -> None:

@@ -32,10 +32,16 @@ def start(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, int]:
-    """The pids, once they are noted."""
+    """The pids, once they are noted; all live."""
     wait_until((folder / "family").exists, "the family is there")
-    family: dict[str, int] = json.loads((folder / "family").read_text())
+    family = noted(folder)
     assert alive(family) == set(family)
+    return family
+
+
+def noted(folder: Path) -> dict[str, int]:
+    """The pids."""
+    family: dict[str, int] = json.loads((folder / "family").read_text())
     return family
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import psycopg
 
+from pgflow.process import marker
+
 START_TIMEOUT_SECONDS = 60
 UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -107,6 +109,7 @@ class Server:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
+                env=marker.outliving(),  # a pool in this process, in another test, shall not take it for a leftover
                 **self._identity,
             )
         if result.returncode != 0:

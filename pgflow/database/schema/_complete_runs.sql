@@ -14,10 +14,14 @@ BEGIN
       completed_at = greatest(now(), r.started_at),
       output = (
         SELECT jsonb_object_agg(s.step_slug, s.output)
-        FROM pgflow.step_states AS s
-        WHERE s.run_id = r.run_id
-          AND s.status = 'completed'
-          AND NOT EXISTS (
+        FROM (
+          -- For itself: with statistics of a single row the planner takes the flow's index and reads all its runs.
+          SELECT s.flow_slug, s.step_slug, s.output
+          FROM pgflow.step_states AS s
+          WHERE s.run_id = r.run_id AND s.status = 'completed'
+          OFFSET 0
+        ) AS s
+        WHERE NOT EXISTS (
             SELECT FROM pgflow.deps AS d WHERE d.flow_slug = s.flow_slug AND d.dep_slug = s.step_slug
           )
       )
