@@ -216,12 +216,12 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     """Stop claiming, let what runs finish or meet its deadline, deliver. After ``grace`` seconds, or at a second
     request, what runs is killed and handed back; after a second request the database has a few seconds, and threads
     that still wait for it then end with the process."""
-    logger.info("draining: no new tasks, waiting for those that run")
     pool, collector = parts.pool, parts.collector
     parts.watchdog.stop()
     parts.listener.stop()
     parts.rescue.stop()
     parts.dispatcher.stop()
+    logger.info("draining: no new tasks, waiting for those that run")
     has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped, within=grace)
     if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty, within=grace):
         logger.info("ending at once: running tasks are killed and handed back")

@@ -50,17 +50,16 @@ def begin(runs: Runs, folder: Path) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_drains_running_work_finishes_and_the_exit_code_is_0(
-    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path, number: signal.Signals
+    database_url: str, runs: Runs, tmp_path: Path, number: signal.Signals
 ) -> None:
-    worker = start_worker(HOSTILE)
-    running = begin(runs, tmp_path)
-    waiting = run_hostile(runs, "add_one", {"value": 1})
-    dispatcher = dispatcher_of(worker)
-    dispatcher.send_signal(number)
-    (tmp_path / "go").touch()
-    assert worker._process is not None
-    assert worker._process.wait(20) == 0
-    assert worker.stop() == 0
+    with serving(HOSTILE, database_url) as process:
+        running = begin(runs, tmp_path)
+        waiting = run_hostile(runs, "add_one", {"value": 1})
+        process.send_signal(number)
+        hear(process, "draining")
+        (tmp_path / "go").touch()
+        process.communicate(timeout=20)
+    assert process.returncode == 0
     assert runs.finish(running)["output"] == {"note_and_wait": "went"}
     assert [task["status"] for task in runs.tasks(waiting)] == ["queued"]
 
