@@ -40,7 +40,8 @@ def _factor(unit: str) -> int | None:
 def format_size(size: int) -> str:
     """``812 MiB``, for people."""
     for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if size >= 10 * 1024**power or (power < 3 and size >= 1024**power):
+        whole, rest = divmod(size, 1024**power)
+        if whole >= 10 or (whole and not rest):
             return f"{size / 1024**power:.0f} {unit}"
     return f"{size} bytes"
 

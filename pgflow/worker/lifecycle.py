@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
+import time
 import types
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,13 +219,14 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     request, what runs is killed and handed back; after a second request the database has a few seconds, and threads
     that still wait for it then end with the process."""
     pool, collector = parts.pool, parts.collector
+    until = math.inf if grace is None else time.monotonic() + grace
     parts.watchdog.stop()
     parts.listener.stop()
     parts.rescue.stop()
     parts.dispatcher.stop()
     logger.info("draining: no new tasks, waiting for those that run")
-    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped, within=grace)
-    if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty, within=grace):
+    has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped, until)
+    if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty, until):
         logger.info("ending at once: running tasks are killed and handed back")
     pool.stop("the worker was ended")
     request.only_delivery_is_left()

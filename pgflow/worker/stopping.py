@@ -81,12 +81,11 @@ class StopRequest:
         """Whether there was one."""
         return self._is_draining or bool(self._requests)
 
-    def wait_unless_urgent(self, has_ended: Callable[[float], bool], within: float | None = None) -> bool:
+    def wait_unless_urgent(self, has_ended: Callable[[float], bool], until: float = math.inf) -> bool:
         """Wait until ``has_ended``, which waits up to so many seconds, says yes; False at a second request, and after
-        ``within`` seconds if they are given."""
-        deadline = math.inf if within is None else time.monotonic() + within
-        while not has_ended(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
-            if len(self._requests) > 1 or time.monotonic() >= deadline:
+        ``until``, a ``time.monotonic()``."""
+        while not has_ended(min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))):
+            if len(self._requests) > 1 or time.monotonic() >= until:
                 return False
         return True
 

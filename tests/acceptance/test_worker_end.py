@@ -16,6 +16,7 @@ import pytest
 
 from pgflow import Worker
 from pgflow.database import Database
+from pgflow.errors import UsageError
 from pgflow.worker.options import Options
 from tests.support import family, servers
 from tests.support.cli import begun, hear, patient_flow, slow_import
@@ -82,6 +83,43 @@ def test_a_second_signal_ends_at_once_and_hands_the_task_back(
     (tmp_path / "go").touch()
     with Worker(database_url, [HOSTILE], slots=1):
         assert runs.finish(run_id)["output"] == {"note_and_wait": "went"}
+
+
+def test_what_still_runs_when_the_grace_ends_is_killed_and_handed_back(
+    database_url: str, runs: Runs, tmp_path: Path
+) -> None:
+    with begun("worker", HOSTILE, "--slots", "1", "--grace", "500ms", url=database_url) as process:
+        hear(process, "the grace of 0.5 s is under the timeout of hostile.add_one, 1 s")
+        hear(process, "ready: ")
+        run_id = begin(runs, tmp_path)
+        process.send_signal(signal.SIGTERM)
+        hear(process, "running tasks are killed and handed back")
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    (task,) = runs.tasks(run_id)
+    assert (task["status"], task["attempts_count"]) == ("queued", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--memory", "12 parsecs"], "must be a size such as 512MiB, 2G or a number of bytes, got '12 parsecs'"),
+        (["--grace", "soon"], "must be a duration such as 30s, 5m or a number of seconds, got 'soon'"),
+        (["--memory", "1MiB"], "memory (1 MiB) must be more than what a pool process has resident"),
+        (["--memory", "2G", "--max-address-space", "1G"], "max_address_space (1 GiB) must not be less than memory"),
+    ],
+)
+def test_options_that_will_not_do_are_refused_at_start(database_url: str, options: list[str], words: str) -> None:
+    with begun("worker", HOSTILE, "--slots", "1", *options, url=database_url) as process:
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert words in stderr
+
+
+def test_a_database_with_too_few_connections_is_refused(database_url: str) -> None:
+    worker = Worker(Database(database_url, max_connections=2), [HOSTILE], slots=1)
+    with pytest.raises(UsageError, match="max_connections of at least 4, one for each of its threads, got 2"):
+        worker.start()
 
 
 def test_stop_kills_and_hands_back_after_its_timeout(

@@ -30,7 +30,7 @@ def test_a_card_says_cause_place_stack_and_facts() -> None:
         "Stack (most recent call last):",
         '  File "/home/me/clean.py", line 41, in clean',
         f'  File "{RE}", line 166, in match',
-        "ran 30.00 s, used 29.61 s CPU, peak RSS 812 MiB of 1024 MiB, attempt 2 of 3, next try in 20 s",
+        "ran 30.00 s, used 29.61 s CPU, peak RSS 812 MiB of 1 GiB, attempt 2 of 3, next try in 20 s",
     ]
     assert evidence.values() == {
         "elapsed_seconds": 30.004,

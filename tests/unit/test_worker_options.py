@@ -36,7 +36,7 @@ def test_options_survive_the_way_to_the_dispatcher() -> None:
         ({"min_free_memory": 0}, "min_free_memory must be a size such as 512MiB, 2G or a number of bytes, got 0"),
         (
             {"memory": "2G", "max_address_space": "512M"},
-            "max_address_space (512 MiB) must not be less than memory (2048 MiB): what is resident has an address",
+            "max_address_space (512 MiB) must not be less than memory (2 GiB): what is resident has an address",
         ),
     ],
 )
