@@ -29,7 +29,12 @@ _numbers = itertools.count()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of tests/chaos; pytest takes options from this file alone, wherever it is started."""
     group = parser.getgroup("chaos")
-    group.addoption("--chaos-seed", type=int, help="What to make the schedule from [default: another each time].")
+    group.addoption(
+        "--chaos-seed",
+        type=int,
+        default=1,
+        help="What to make the schedule from; -1 for another each time [default: 1].",
+    )
     group.addoption("--chaos-seconds", type=float, default=20.0, help="How long the schedule is [default: 20].")
     group.addoption("--chaos-without", default="", help="Kinds of events to leave out, with commas between them.")
 

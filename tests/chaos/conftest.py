@@ -37,8 +37,8 @@ def durable_server() -> Iterator[servers.Server]:
 
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
-    given = pytestconfig.getoption("chaos_seed")
-    return random.randrange(1_000_000) if given is None else int(given)
+    given = int(pytestconfig.getoption("chaos_seed"))
+    return random.randrange(1_000_000) if given < 0 else given
 
 
 @pytest.fixture
