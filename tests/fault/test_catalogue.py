@@ -32,7 +32,7 @@ NEIGHBOURS = 20
 GRACE_SECONDS = 1.0
 PROMPT_SECONDS = 5.0
 PROMPT_TIMEOUT = 10
-_FACTS = re.compile(r"ran \d+\.\d\d s(, used \d+\.\d\d s CPU, peak RSS \d+ MiB)?, attempt 1 of 1, the last")
+_FACTS = re.compile(r"ran \d+\.\d\d s(, used \d+\.\d\d s CPU, peak RSS \d+ [KMG]iB)?, attempt 1 of 1, the last")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class RunningPool:
 
     def run(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
         """Start a task as soon as a slot is idle."""
-        assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
+        self.wait_for_a_slot()
         task = ClaimedTask(
             flow_slug="hostile",
             run_id="00000000-0000-0000-0000-000000000000",
@@ -49,6 +49,10 @@ class RunningPool:
         )
         assert self.pool.run(task)
         return task
+
+    def wait_for_a_slot(self) -> None:
+        """Until one is idle: a process may just be starting."""
+        assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
 
     def end(self) -> tuple[str, Outcome, float]:
         """The next task's end."""
@@ -77,6 +81,7 @@ HANGS = ["hang_in_regex", "hang_with_the_gil", "hang_ignoring_sigterm", "hang_bl
 
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_hang_is_killed_at_its_deadline_with_its_stack(running: RunningPool, hang: str) -> None:
+    running.wait_for_a_slot()
     started = time.monotonic()
     running.run(hang)
     _, outcome, ended = running.end()
@@ -114,6 +119,7 @@ def test_a_kill_takes_what_the_handler_started(running: RunningPool, tmp_path: P
     ],
 )
 def test_a_crash_is_seen_at_once(running: RunningPool, step: str, input: Any, words: str) -> None:
+    running.wait_for_a_slot()
     started = time.monotonic()
     running.run(step, input, timeout=30)
     _, outcome, ended = running.end()
