@@ -40,7 +40,7 @@ def of_process(pid: int) -> Usage | None:
     if seen is None:
         return None
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
         return None
     peak_kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
@@ -50,7 +50,7 @@ def of_process(pid: int) -> Usage | None:
 def sample(pid: int) -> Usage | None:
     """The same at half the cost (15 us), with what is resident now as the peak."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # the kernel cuts names between bytes
     except OSError:
         return None
     after_name = stat.rpartition(")")[2].split()  # a process may have blanks and parentheses in its name

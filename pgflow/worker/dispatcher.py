@@ -25,7 +25,8 @@ ADMISSION_SECONDS = 0.5
 """How often the machine's memory is looked at while there is too little."""
 DOUBT_SECONDS = 60.0
 INVENTORY_SECONDS = 5.0
-"""For so long after an answer was lost, and so often, the database is asked what this worker holds."""
+"""Until so long after an answer was lost, and so often, the database is asked what this worker holds; and once more,
+however long there was no occasion."""
 
 
 class Dispatcher:
@@ -53,6 +54,7 @@ class Dispatcher:
         self._holdings = holdings
         self._admission = admission
         self._next_inventory = 0.0
+        self._asked = time.monotonic()
         self._handed_back: dict[object, float] = {}  # for which doubt
         self._backoff = Backoff()
         self.pulse = Pulse("dispatcher", is_patient=True)
@@ -123,12 +125,12 @@ class Dispatcher:
         delivered in between.
         """
         now = time.monotonic()
-        if not self._next_inventory <= now < self._holdings.doubted + DOUBT_SECONDS:
-            return
-        self._next_inventory = now + INVENTORY_SECONDS
         doubted = self._holdings.doubted
+        if now < self._next_inventory or self._asked >= doubted + DOUBT_SECONDS:
+            return
         known = self._holdings.keys() | {key for key, doubt in self._handed_back.items() if doubt == doubted}
         held = self._tasks.held_by(list(self._worker_ids.values()))
+        self._next_inventory, self._asked = now + INVENTORY_SECONDS, now
         known |= self._holdings.keys()
         for lost in held:
             if lost.key not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ class Holdings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[object, Held] = {}
-        self.doubted = 0.0
+        self.doubted = -math.inf
         """The ``time.monotonic()`` at which it was last unknown what the database has."""
 
     def add(self, tasks: Iterable[ClaimedTask]) -> None:
@@ -37,10 +38,13 @@ class Holdings:
             self._held.update({task.key: Held(task, now + task.timeout + CLAIM_MARGIN_SECONDS) for task in tasks})
 
     def remove(self, tasks: Iterable[Holding]) -> None:
-        """Tasks whose verdicts have been delivered, or will never be."""
+        """Tasks whose verdicts have been delivered, or will never be; these very objects, since one that was handed
+        back and claimed again has the same key."""
         with self._lock:
             for task in tasks:
-                self._held.pop(task.key, None)
+                held = self._held.get(task.key)
+                if held is not None and held.task is task:
+                    del self._held[task.key]
 
     def doubt(self) -> None:
         """A claim or a release may have been committed or not: its answer is lost. What the database has of this worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from pgflow.database import Database, workers
 from pgflow.database.failures import FAILURES
@@ -43,7 +43,7 @@ class Leases:
         holdings: Holdings,
         *,
         on_deprecated: Callable[[], None],
-        on_lost: Callable[[Mapping[ClaimedTask, str]], None],
+        on_lost: Callable[[Sequence[tuple[ClaimedTask, str]]], None],
     ) -> None:
         self._database = database
         self._tasks = tasks
@@ -116,12 +116,12 @@ class Leases:
         states = self._tasks.renew(
             [one.task for one in held], [COVER_SECONDS if is_waning else None for is_waning in waning]
         )
-        lost: dict[ClaimedTask, str] = {}
+        lost: list[tuple[ClaimedTask, str]] = []
         for one, is_waning, state in zip(held, waning, states, strict=True):
             if state == "held":
                 _cover(one, now, is_waning)
             else:
-                lost[one.task] = OVER if state == "over" else LOST
+                lost.append((one.task, OVER if state == "over" else LOST))
         if lost:
             self._on_lost(lost)
 

@@ -220,7 +220,6 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     that still wait for it then end with the process."""
     pool, collector = parts.pool, parts.collector
     until = math.inf if grace is None else time.monotonic() + grace
-    parts.watchdog.stop()
     parts.listener.stop()
     parts.rescue.stop()
     parts.dispatcher.stop()
@@ -240,6 +239,7 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
         parts.leases.abandon()
     request.wait_patiently(parts.rescue.wait_until_stopped)
     parts.reserved.close()
+    parts.watchdog.stop()
     _end(pool)
     if undelivered:
         raise UndeliveredError(count=undelivered, target=database.target)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
@@ -172,7 +172,7 @@ class Pool:
         slot.run(task)
         return True
 
-    def condemn(self, condemned: Mapping[ClaimedTask, str]) -> None:
+    def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
         """Kill those of the tasks that still run, for the reasons given: nobody waits for their results any more. They
         end as Cancelled."""
         for slot in self._slots:

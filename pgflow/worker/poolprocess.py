@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing.process
 import os
 import select
@@ -30,7 +31,7 @@ class _Watched:
 
     @classmethod
     def of(cls, pid: int) -> _Watched:
-        return cls(pid, os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1, proc.start(pid))
+        return cls(pid, _pidfd(pid), proc.start(pid))
 
     def has_died(self, within: float = 0.0) -> bool:
         if self.pidfd < 0:
@@ -136,9 +137,20 @@ def exists(pid: int) -> bool:
     """Whether there is a process of that pid."""
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        return True
     except ProcessLookupError:  # the forkserver reaps its children at once, so there are no zombies
         return False
     return True
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # an old kernel, or a container that forbids it
+            raise
+        return -1
 
 
 def _keep_from_cleanup(pool: ProcessPool) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from functools import partial
@@ -286,14 +286,19 @@ class Slot:
         running = self._running
         if running is None:
             return float("inf")
+        if running.exit_code_is_known:
+            return float("inf")
         due = self._due(running)
-        return min(due, running.looked + MEMORY_SECONDS) if running.memory_limit is not None else due
+        looks_at_memory = running.memory_limit is not None and running.death_seen is None
+        return min(due, running.looked + MEMORY_SECONDS) if looks_at_memory else due
 
-    def condemn(self, condemned: Mapping[ClaimedTask, str]) -> None:
-        """Kill the task that runs, if it is one of these, as soon as the watch looks; for the reason given."""
+    def condemn(self, condemned: Iterable[tuple[ClaimedTask, str]]) -> None:
+        """Kill the task that runs, if it is one of these very objects, as soon as the watch looks; for the reason
+        given. A task that was handed back and claimed again is equal to what it was."""
         running = self._running
-        if running is not None:
-            running.condemned = condemned.get(running.task)
+        for task, reason in condemned:
+            if running is not None and running.task is task:
+                running.condemned = reason
 
     def resident(self) -> int:
         """Bytes that the process has resident; 0 if there is none."""
@@ -379,9 +384,15 @@ class Slot:
         return min(ended.at + LOST_SECONDS, deadline + RESULT_SECONDS)  # its result is on the way
 
     def _replace_idle(self, process: PoolProcess) -> None:
-        if self._retire(process):
-            logger.warning("%s: the idle pool process %d died and is replaced", self, process.pid)
+        with self._lock:
+            # A task may have been given to it a moment ago, and its successor must not be taken for lost.
+            if self._process is not process or self._running is not None:
+                return
+            self._process = None
+            self._retired.append(process)
             self._listener.slot_lost(self)
+        self._renewal.set()
+        logger.warning("%s: the idle pool process %d died and is replaced", self, process.pid)
 
     # Outcomes.
 

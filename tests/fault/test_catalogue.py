@@ -263,6 +263,7 @@ CASES = [
     ),
     completes("use_a_forkserver", [1, 2], leaves=True),
     completes("lose_its_folder", "lost", spoils=True),
+    completes("take_a_name_that_is_cut", "named", spoils=True),
     completes(
         "lower_the_recursion_limit", "low", spoils=True,
     ),

@@ -77,7 +77,7 @@ def test_a_condemned_task_is_killed_and_others_go_on() -> None:
         running.run("add_one", {"value": 1}, timeout=100)
         assert running.end()[:2] == ("add_one", Completed("2"))
         began = time.monotonic()
-        running.pool.condemn({hung: "its run has ended"})
+        running.pool.condemn([(hung, "its run has ended")])
         step_slug, outcome, at = running.end()
         assert step_slug == "hang_blocking_all_signals"
         assert isinstance(outcome, Cancelled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 
 import ujson
 
-from tests.flows.catalogue.common import circle, daemonize, flow
+from tests.flows.catalogue.common import PR_SET_NAME, circle, daemonize, flow
 
 
 @flow.step
@@ -155,6 +156,14 @@ def use_a_forkserver(_input: Any) -> Any:
     """Processes of its own, from a forkserver of its own."""
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
         return pool.map(abs, [-1, -2])
+
+
+@flow.step
+def take_a_name_that_is_cut(_input: Any) -> str:
+    """As setproctitle does; the kernel keeps 15 bytes, and with them half a character."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, "обработка заказа".encode(), 0, 0, 0)
+    time.sleep(0.5)
+    return "named"
 
 
 @flow.step
