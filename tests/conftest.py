@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,8 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1,
         help="What to make the schedule from; -1 for another each time [default: 1].",
     )
-    group.addoption("--chaos-seconds", type=float, default=20.0, help="How long the schedule is [default: 20].")
+    group.addoption("--chaos-seconds", type=float, default=60.0, help="How long the schedule is [default: 60].")
     group.addoption("--chaos-without", default="", help="Kinds of events to leave out, with commas between them.")
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore SIGINT, and so would everything that tests start and interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

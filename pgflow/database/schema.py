@@ -108,6 +108,7 @@ FUNCTION_FILES = (
     "_exhaust_steps",
     "_record_failed_tasks",
     "_fail_exhausted_tasks",
+    "_tell_cancelled_attempts",
     "fail_tasks",
     "fail_task",
     "_hand_back_tasks",

@@ -25,7 +25,8 @@ class Evidence:
 
     ``frames`` is the handler's stack, innermost first; ``elapsed`` and ``retry_delay`` are in seconds, ``memory_limit``
     in bytes. ``max_attempts`` is None where there is no next attempt to speak of; ``retry_delay`` is None when this
-    was the last. A negative ``exit_code`` is the number of a signal.
+    was the last. A negative ``exit_code`` is the number of a signal. ``was_stopped`` says that a signal had stopped the
+    process when it was to end.
     """
 
     frames: Sequence[Frame] = ()
@@ -33,6 +34,7 @@ class Evidence:
     elapsed: float | None = None
     exit_code: int | None = None
     oom_killer: bool = False
+    was_stopped: bool = False
     memory_limit: int | None = None
     attempt: int = 1
     max_attempts: int | None = None
@@ -48,6 +50,7 @@ class Evidence:
             "exit_code": self.exit_code,
             "signal": None if self.exit_code is None or self.exit_code >= 0 else signal_name(-self.exit_code),
             "oom_killer": self.oom_killer or None,
+            "stopped": self.was_stopped or None,
             "stack": [str(frame).strip() for frame in reversed(self.frames[:MAX_FRAMES])] or None,
         }
         return {name: value for name, value in known.items() if value is not None}
@@ -61,6 +64,11 @@ def timed_out(timeout: float, evidence: Evidence) -> str:
 def crashed(evidence: Evidence) -> str:
     """The card of a task whose process ended by itself."""
     return _card(f"Task crashed: the process {death_in_words(evidence.exit_code)}", evidence)
+
+
+def lost(evidence: Evidence) -> str:
+    """The card of a task whose handler came to its end in time, and whose process did not deliver the result."""
+    return _card("Task crashed: its handler ended, but the result did not come out of its process", evidence)
 
 
 def out_of_memory(evidence: Evidence) -> str:
@@ -118,6 +126,8 @@ def _facts(evidence: Evidence) -> list[str]:
         facts.append(f"used {evidence.usage.cpu:.2f} s CPU")
         limit = "" if evidence.memory_limit is None else f" of {format_size(evidence.memory_limit)}"
         facts.append(f"peak RSS {format_size(evidence.usage.peak_rss)}{limit}")
+    if evidence.was_stopped:
+        facts.append("was stopped by a signal")
     if evidence.max_attempts is not None:
         facts.append(f"attempt {evidence.attempt} of {max(1, evidence.max_attempts)}")
         facts.append("the last" if evidence.retry_delay is None else f"next try in {evidence.retry_delay} s")

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from pgflow.process import tree
 
+IS_KNOWN = Path("/proc/self/statm").exists()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _CGROUPS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 """Of version 2 and version 1, as a container sees its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process takes, in bytes: ``resident`` of memory, ``addressed`` of its address space."""
+
+    resident: int
+    addressed: int
 
 
 def of_tree(pid: int) -> int:
@@ -26,9 +36,23 @@ def of_tree(pid: int) -> int:
 
 def resident(pid: int) -> int:
     """Resident bytes of a process; 0 if it has ended."""
+    return footprint(pid).resident
+
+
+def footprint(pid: int) -> Footprint:
+    """What a process takes; nothing if it has ended."""
     with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
-    return 0
+        addressed, resident, *_ = Path(f"/proc/{pid}/statm").read_bytes().split()
+        return Footprint(int(resident) * _PAGE_BYTES, int(addressed) * _PAGE_BYTES)
+    return Footprint(0, 0)
+
+
+def total() -> int | None:
+    """Bytes that there are, used or not: the machine's, or the container's if that is less."""
+    machine = _field("/proc/meminfo", "MemTotal:")
+    limits = [_number(f"{folder}/{limit_file}") for folder, limit_file, _, _ in _CGROUPS]
+    known = [machine * 1024 if machine is not None else None, *limits]
+    return min((size for size in known if size is not None), default=None)
 
 
 def available() -> int | None:

@@ -65,11 +65,14 @@ def uninstall() -> None:
     faulthandler.unregister(DUMP_SIGNAL)
 
 
-def request(pid: int) -> None:
-    """Ask a process that called ``install`` for its stacks; it may have ended meanwhile."""
+def request(pid: int) -> bool:
+    """Ask a process that called ``install`` for its stacks; it may have ended meanwhile. Whether a signal had stopped
+    it; then it goes on now."""
     with contextlib.suppress(ProcessLookupError):
-        if not _request_of_stopped(pid):
-            os.kill(pid, DUMP_SIGNAL)
+        if _request_of_stopped(pid):
+            return True
+        os.kill(pid, DUMP_SIGNAL)
+    return False
 
 
 def _request_of_stopped(pid: int) -> bool:

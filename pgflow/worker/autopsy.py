@@ -18,7 +18,7 @@ class Autopsy:
     """What is known of the process and its task.
 
     ``frames`` is the handler's stack, innermost first; ``elapsed`` is in seconds; ``usage`` is the task's, as far as it
-    was seen; ``memory_limit`` in bytes.
+    was seen; ``memory_limit`` in bytes; ``was_stopped`` says that a signal had stopped the process.
     """
 
     task: ClaimedTask
@@ -26,11 +26,17 @@ class Autopsy:
     usage: Usage | None
     frames: Sequence[Frame]
     memory_limit: int | None
+    was_stopped: bool
 
     def timed_out(self) -> TimedOut:
         """It was killed at its deadline."""
         timeout, evidence = float(self.task.timeout), self._evidence()
         return TimedOut(card.timed_out(timeout, evidence), timeout, evidence.values())
+
+    def lost(self) -> Crashed:
+        """It was killed because its handler had ended and nothing came."""
+        evidence = self._evidence()
+        return Crashed(card.lost(evidence), None, evidence.values())
 
     def out_of_memory(self) -> OutOfMemory:
         """It was killed at its memory limit."""
@@ -60,6 +66,7 @@ class Autopsy:
             elapsed=self.elapsed,
             exit_code=exit_code,
             memory_limit=self.memory_limit,
+            was_stopped=self.was_stopped,
             attempt=self.task.attempt,
             max_attempts=self.task.max_attempts,
             retry_delay=self.task.retry_delay,

@@ -24,7 +24,7 @@ from pgflow.errors import PgflowError
 from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
 from pgflow.outcome import Completed, Failed
-from pgflow.process import stack, subreaper
+from pgflow.process import memory, stack, subreaper
 from pgflow.reference import load_flow
 from pgflow.worker import leftovers
 from pgflow.worker.hygiene import Baseline
@@ -114,12 +114,11 @@ def initialize(settings: Settings) -> None:
     os.register_at_fork(after_in_child=_be_killable)
     outlet = Outlet(settings.outlet)
     _die_before_the_dispatcher()
-    if settings.address_space is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (settings.address_space, hard))
     dump = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     stack.install(dump)
     _process = _Process(settings, dump, outlet)
+    if settings.address_space is not None:
+        _limit_address_space(settings.address_space)
 
 
 def warm_up() -> tuple[int, int, int]:
@@ -223,6 +222,13 @@ def _die_before_the_dispatcher() -> None:
     with contextlib.suppress(OSError):  # no /proc (macOS)
         score = Path("/proc/self/oom_score_adj")
         score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
+
+
+def _limit_address_space(limit: int) -> None:
+    """Past it allocations fail. One that has been passed already is left: the worker looks, and refuses it."""
+    if limit > memory.footprint(os.getpid()).addressed:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def _die_with_the_forkserver() -> None:

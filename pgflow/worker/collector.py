@@ -69,7 +69,7 @@ class Collector:
         self._undelivered_characters = 0
         self.late = 0
         """How many results were dropped, because their tasks were no longer held here or their runs had ended."""
-        self.pulse = Pulse("collector", is_patient=True)
+        self.pulse = Pulse("collector")
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -215,15 +215,18 @@ class Collector:
         return True
 
     def _fail_alone(self, item: Item, refusal: str) -> None:
-        if isinstance(item.outcome, Completed):
-            text = f"PostgreSQL refused the output: {refusal}"
-        elif item.outcome != Failed(LAST_RESORT_ERROR):
-            text = LAST_RESORT_ERROR
-            logger.error("%s: its verdict %r was refused: %s", item.task, item.outcome, refusal)
-        else:
-            logger.critical("%s: even its last verdict was refused: %s", item.task, refusal)
-            return
-        self._deliver(_fail, [Item(item.task, Failed(text))])
+        """A verdict that the database takes: at worst none, and the task is tried again, a few times."""
+        match item.outcome:
+            case Completed():
+                self._deliver(_fail, [Item(item.task, Failed(f"PostgreSQL refused the output: {refusal}"))])
+            case Failed(error) if error == LAST_RESORT_ERROR:
+                logger.critical("%s: even its last verdict was refused: %s", item.task, refusal)
+                self._deliver(_requeue, [Item(item.task, Released("its verdict was refused", counts=True))])
+            case Released():
+                logger.critical("%s: it cannot be handed back: %s", item.task, refusal)
+            case _:
+                logger.error("%s: its verdict %r was refused: %s", item.task, item.outcome, refusal)
+                self._deliver(_fail, [Item(item.task, Failed(LAST_RESORT_ERROR))])
 
 
 def _verdicts_of(outcome: Outcome) -> Verdicts:

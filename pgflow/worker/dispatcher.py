@@ -57,7 +57,7 @@ class Dispatcher:
         self._asked = time.monotonic()
         self._handed_back: dict[object, float] = {}  # for which doubt
         self._backoff = Backoff()
-        self.pulse = Pulse("dispatcher", is_patient=True)
+        self.pulse = Pulse("dispatcher")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-dispatcher", daemon=True)
 

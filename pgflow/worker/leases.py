@@ -51,7 +51,7 @@ class Leases:
         self._holdings = holdings
         self._on_deprecated = on_deprecated
         self._on_lost = on_lost
-        self.pulse = Pulse("leases", is_patient=True)
+        self.pulse = Pulse("leases")
         self._is_deprecated = False
         self._stopping = threading.Event()
         self._abandoned = threading.Event()

@@ -174,7 +174,7 @@ class _Parts:
             leases,
             rescue,
             Listener(database, worker_ids, on_tasks=wakeup.notify),
-            Watchdog([part.pulse for part in (pool, dispatcher, collector, leases, rescue)], sever),
+            Watchdog([*pool.pulses, *(part.pulse for part in (dispatcher, collector, leases, rescue))], sever),
             reserved,
         )
 
@@ -201,7 +201,7 @@ def _learn_flows(pool: Pool, request: StopRequest) -> list[FlowDescription]:
 
 
 def _limit(pool: Pool, options: Options, flows: Sequence[FlowDescription]) -> None:
-    options.require_room(flows, pool.resident())
+    options.require_room(flows, pool.footprint())
     pool.limit(options.limits(flows))
     for warning in options.warnings(flows):
         logger.warning("%s", warning)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgflow.errors import UsageError
+from pgflow.process import memory
+from pgflow.process.memory import Footprint
 from pgflow.quantity import format_size
 from pgflow.worker.flows import FlowDescription
 from pgflow.worker.limits import Limits
@@ -39,6 +42,14 @@ class Options:
         for name, value in (("slots", self.slots), ("max_tasks_per_process", self.tasks_per_process)):
             if value is not None and value < 1:
                 raise UsageError(message=f"{name} must be at least 1, got {value}")
+        if self.grace is not None and not 0 <= self.grace < math.inf:
+            raise UsageError(message=f"grace must be at least 0 seconds, got {self.grace:g}")
+        there_is = memory.total()
+        if self.min_free_memory is not None and there_is is not None and self.min_free_memory >= there_is:
+            raise UsageError(
+                message=f"min_free_memory ({format_size(self.min_free_memory)}) must be less than what this machine "
+                f"has ({format_size(there_is)}): nothing would ever be claimed"
+            )
         if self.memory is not None and self.address_space is not None and self.address_space < self.memory:
             raise UsageError(
                 message=f"max_address_space ({format_size(self.address_space)}) must not be less than memory "
@@ -64,23 +75,37 @@ class Options:
             {(flow.slug, step): limit for flow in flows for step, limit in flow.memory_limits.items()},
         )
 
-    def require_room(self, flows: Sequence[FlowDescription], resident: int) -> None:
-        """Refuse memory limits that an idle process, with ``resident`` bytes, has passed already: UsageError."""
+    def require_room(self, flows: Sequence[FlowDescription], idle: Footprint) -> None:
+        """Refuse memory limits that a process without a task has passed already: UsageError."""
         limits = self.limits(flows)
         named = [
-            ("memory", limits.memory),
-            ("max_memory_per_process", limits.memory_per_process),
-            *((f"memory_limit of {flow}.{step}", limit) for (flow, step), limit in limits.step_memory.items()),
+            ("memory", limits.memory, idle.resident, "has resident"),
+            ("max_memory_per_process", limits.memory_per_process, idle.resident, "has resident"),
+            ("max_address_space", limits.address_space, idle.addressed, "has addresses for"),
+            *(
+                (f"memory_limit of {flow}.{step}", limit, idle.resident, "has resident")
+                for (flow, step), limit in limits.step_memory.items()
+            ),
         ]
-        for name, limit in named:
-            if limit is not None and limit <= resident:
+        for name, limit, taken, has in named:
+            if limit is not None and limit <= taken:
                 raise UsageError(
-                    message=f"{name} ({format_size(limit)}) must be more than what a pool process has resident after "
-                    f"importing the flows ({format_size(resident)})"
+                    message=f"{name} ({format_size(limit)}) must be more than what a pool process {has} after "
+                    f"importing the flows ({format_size(taken)})"
                 )
 
     def warnings(self, flows: Sequence[FlowDescription]) -> list[str]:
         """What is allowed and may surprise, a line each."""
+        return [*self._unenforced(flows), *self._short_grace(flows)]
+
+    def _unenforced(self, flows: Sequence[FlowDescription]) -> list[str]:
+        limits = self.limits(flows)
+        wishes = (limits.memory, limits.memory_per_process, self.min_free_memory, *limits.step_memory.values())
+        if not memory.IS_KNOWN and any(wish is not None for wish in wishes):
+            return ["memory is neither watched nor limited on this platform, which has no /proc; see docs/limits.md"]
+        return []
+
+    def _short_grace(self, flows: Sequence[FlowDescription]) -> list[str]:
         if self.grace is None:
             return []
         return [

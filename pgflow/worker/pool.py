@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import select
@@ -24,6 +25,7 @@ from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process import tree
+from pgflow.process.memory import Footprint
 from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
@@ -35,6 +37,7 @@ from pgflow.worker.printed import Printed
 from pgflow.worker.pulse import Pulse
 from pgflow.worker.slot import Slot
 from pgflow.worker.untidy import Untidy
+from pgflow.worker.watchdog import dump_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,11 @@ WATCH_SECONDS = 0.2
 cannot be due before the next one, and starting a task need not wake the watch."""
 _LAST_WORDS_SECONDS = 1.0
 """How long the end of a pool that is abandoned may wait for what was printed to be logged."""
+LATE_SECONDS = 1.0
+"""A look that comes so much later than it should: this process, or the machine, stood still."""
+WATCH_STUCK_SECONDS = 20.0
+LOST_SECONDS = 20.0
+"""A slot whose process is neither idle nor at work for this long is lost to a fault of ours, and gets another."""
 PEBBLE_SLEEP_SECONDS = 0.02
 """Measured: with pebble's own 0.1 a death is seen 80 ms later; 64 idle slots cost 6.1 % of a core instead of 3.8."""
 
@@ -86,12 +94,13 @@ class Pool:
         context = multiprocessing.get_context("forkserver")
         self._oom = OomWatch()
         self._slots = [
-            Slot(self._settings(number, conninfo, limits), limits, context, listener=self)
+            Slot(self._settings(number, conninfo, limits), limits, context, self._oom, listener=self)
             for number in range(1, slots + 1)
         ]
         self._look_reader, self._look_writer = os.pipe()
         os.set_blocking(self._look_writer, False)
-        self.pulse = Pulse("watch over the pool", is_patient=False)
+        self._pulse = Pulse("watch over the pool", stuck_after=WATCH_STUCK_SECONDS)
+        self._lost: dict[Slot, float] = {}
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._loop, name="pgflow-watch", daemon=True)
 
@@ -180,14 +189,19 @@ class Pool:
         with contextlib.suppress(BlockingIOError):  # full: the watch looks in any case
             os.write(self._look_writer, b"!")
 
+    @property
+    def pulses(self) -> list[Pulse]:
+        """Those of its threads."""
+        return [self._pulse, *(slot.pulse for slot in self._slots)]
+
     def limit(self, limits: Limits) -> None:
         """The limits with what the flows declare; to be said before the first task is run."""
         for slot in self._slots:
             slot.limits = limits
 
-    def resident(self) -> int:
-        """Bytes that the largest idle pool process has resident."""
-        return max((slot.resident() for slot in self._slots), default=0)
+    def footprint(self) -> Footprint:
+        """What the largest pool process takes; asked for before the first task, an idle one."""
+        return max((slot.footprint() for slot in self._slots), key=lambda one: one.resident)
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until no task is held any more; whether that is so. Each task has a
@@ -224,27 +238,40 @@ class Pool:
                 self._start_failure = error
                 self._changed.notify_all()
 
-    def oom_killer_struck(self) -> bool:
-        return self._oom.has_struck()
-
     # The watch.
 
     def _loop(self) -> None:
-        with self.pulse.life():
+        awake_since, looked = -math.inf, time.monotonic()
+        with self._pulse.life():
             while not self._stopping.is_set():
-                self.pulse.beat()
-                self._sleep()
+                self._pulse.beat()
+                self._sleep(awake_since)
+                now = time.monotonic()
+                if now - looked > WATCH_SECONDS + LATE_SECONDS:
+                    awake_since = now
+                looked = now
                 self._oom.look()
                 self._on_look()
-                self._execute_doomed()
+                self._execute_doomed(awake_since)
+                self._replace_lost(now)
 
-    def _execute_doomed(self) -> None:
-        doomed = [slot for slot in self._slots if slot.doom_if_due()]
+    def _execute_doomed(self, awake_since: float) -> None:
+        doomed = [slot for slot in self._slots if slot.doom_if_due(awake_since)]
         dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
         for slot in doomed:
             slot.execute_doom(dump_until)
 
-    def _sleep(self) -> None:
+    def _replace_lost(self, now: float) -> None:
+        with self._changed:
+            lost = [slot for slot in self._slots if slot not in self._idle and slot.is_lost()]
+        self._lost = {slot: self._lost.get(slot, now) for slot in lost}
+        for slot, since in self._lost.items():
+            if now - since > LOST_SECONDS:
+                logger.error("%s is neither idle nor at work: its process is replaced", slot)
+                dump_stacks()
+                slot.renew()
+
+    def _sleep(self, awake_since: float) -> None:
         """Until a process dies, a deadline comes, a task is condemned, or WATCH_SECONDS have passed."""
         poller = select.poll()
         poller.register(self._look_reader, select.POLLIN)
@@ -252,7 +279,7 @@ class Pool:
             if (descriptor := slot.watched_fd()) >= 0:
                 poller.register(descriptor, select.POLLIN)
         now = time.monotonic()
-        next_look = min(now + WATCH_SECONDS, *(slot.next_deadline() for slot in self._slots))
+        next_look = min(now + WATCH_SECONDS, *(slot.next_look(awake_since) for slot in self._slots))
         ready = poller.poll(max(0.0, next_look - now) * 1000)
         if any(descriptor == self._look_reader for descriptor, _ in ready):
             os.read(self._look_reader, 4096)

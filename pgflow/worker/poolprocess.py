@@ -101,10 +101,9 @@ class PoolProcess:
         """CPU and memory since the process started; None once it has ended."""
         return usage.of_process(self.pid)
 
-    def request_stack(self) -> None:
-        """Ask the process for its stacks."""
-        if not self.has_died():
-            stack.request(self.pid)
+    def request_stack(self) -> bool:
+        """Ask the process for its stacks; whether a signal had stopped it."""
+        return not self.has_died() and stack.request(self.pid)
 
     def kill(self) -> None:
         """Kill the process and everything it started, also if it has died already. The pool is of no use

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 class Pulse:
     """Kept by a part's thread, felt by the watchdog's.
 
-    ``is_patient`` is said of parts that wait for the database, which may take its time. A part that was never started
-    has no pulse to be missed.
+    A part that has not got on for ``stuck_after`` seconds is stuck for good; None is said of parts that wait for the
+    database, which may take its time. A part that was never started has no pulse to be missed.
     """
 
-    def __init__(self, name: str, *, is_patient: bool) -> None:
+    def __init__(self, name: str, *, stuck_after: float | None = None) -> None:
         self.name = name
-        self.is_patient = is_patient
+        self.stuck_after = stuck_after
         self._thread: threading.Thread | None = None
         self._since: float | None = None
 

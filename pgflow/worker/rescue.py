@@ -43,7 +43,7 @@ class Rescue:
         self._looks = 0
         self._stalled = 0
         self._seen: dict[str, tuple[datetime | None, float]] = {}
-        self.pulse = Pulse("rescue", is_patient=True)
+        self.pulse = Pulse("rescue")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-rescue", daemon=True)
 

@@ -7,8 +7,8 @@ the dispatcher always knows which task a process holds (the measurements are in 
 from __future__ import annotations
 
 import logging
+import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -20,34 +20,25 @@ from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessFuture
 
-from pgflow import executor
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import WorkerStartError
-from pgflow.outcome import Completed, Failed, Outcome, Released
-from pgflow.process import memory, stack, usage
-from pgflow.process.usage import Usage
+from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released
+from pgflow.process import memory, stack
 from pgflow.worker import child
 from pgflow.worker.autopsy import Autopsy
 from pgflow.worker.limits import Limits
 from pgflow.worker.logbook import Logbook
+from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import PoolProcess
+from pgflow.worker.pulse import Pulse
+from pgflow.worker.running import Running, Verdict
 
 logger = logging.getLogger(__name__)
 
 PEBBLE_MARGIN_SECONDS = 0.7
 """pebble's own timeout comes this much later: the stack is read first, and pebble kills where we did not."""
-EXIT_CODE_SECONDS = 0.1
-"""How long pebble may take to report an exit code; it reports every one but 0."""
-LOST_SECONDS = 5.0
-"""A result is awaited this long after its handler's end, or its process's."""
-RESULT_SECONDS = 0.5
-"""But not longer than this past the deadline."""
-FORKSERVER_SECONDS = 0.1
-"""How long the forkserver may take to follow a process that died as if with it."""
-BEGIN_SECONDS = 20.0
-"""A process that is alive and has not begun its task after this long never will: something has stopped it."""
-MEMORY_SECONDS = 0.1
-"""How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
+STUCK_SECONDS = 300.0
+"""A start takes 60 s at the most, and its end as long as the flows' import."""
 _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 5.0)
 
 
@@ -69,32 +60,14 @@ class SlotListener(Protocol):
     def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
         """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
 
-    def oom_killer_struck(self) -> bool:
-        """Whether the kernel's OOM killer has killed somebody a moment ago."""
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    number: int
-    task: ClaimedTask
-    submitted: float
-    memory_limit: int | None
-    death_seen: float | None = None
-    exit_code_is_known: bool = False
-    """Then whoever knows it gives the verdict, which may take a moment; without it the code is taken for 0."""
-    condemned: str | None = None
-    """Why nobody waits for it any more."""
-    looked: float = 0.0
-    cpu: float = 0.0
-    peak_rss: int = 0
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Doomed:
     """A task that was taken from its process, which has been asked for its stacks, and what becomes of it."""
 
-    running: _Running
-    verdict: Callable[[Autopsy], Outcome]
+    running: Running
+    process: PoolProcess
+    verdict: Verdict
 
 
 class Slot:
@@ -107,18 +80,24 @@ class Slot:
     """
 
     def __init__(
-        self, settings: child.Settings, limits: Limits, context: ForkServerContext, listener: SlotListener
+        self,
+        settings: child.Settings,
+        limits: Limits,
+        context: ForkServerContext,
+        oom: OomWatch,
+        listener: SlotListener,
     ) -> None:
         self._settings = settings
         self.limits = limits
         self._context = context
+        self._oom = oom
         self._listener = listener
         self._logbook = Logbook(settings.logbook)
         self._dump_fd = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.Lock()
         self._process: PoolProcess | None = None
         self._retired: list[PoolProcess] = []
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._doomed: _Doomed | None = None
         self._tasks_of_process = 0
         self._number = 0
@@ -127,6 +106,7 @@ class Slot:
         self._renewal = threading.Event()
         self._renewal.set()
         self._thread = threading.Thread(target=self._loop, name=settings.logbook.stem, daemon=True)
+        self.pulse = Pulse(str(self), stuck_after=STUCK_SECONDS)
 
     def __str__(self) -> str:
         return self._thread.name
@@ -138,18 +118,21 @@ class Slot:
         self._thread.start()
 
     def _loop(self) -> None:
-        while True:
-            self._renewal.wait()
-            self._renewal.clear()
-            if self._stopping.is_set():
-                return
-            if self._process is None:
-                self._start_process()
-            self._discard_retired()
+        with self.pulse.life():
+            while True:
+                with self.pulse.resting():
+                    self._renewal.wait()
+                self._renewal.clear()
+                if self._stopping.is_set():
+                    return
+                if self._process is None:
+                    self._start_process()
+                self._discard_retired()
 
     def _start_process(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            self.pulse.beat()
             time.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             try:
                 self._logbook.clear()
@@ -163,7 +146,7 @@ class Slot:
             with self._lock:
                 self._process = process
                 self._tasks_of_process = 0
-            self._listener.slot_idle(self)
+                self._listener.slot_idle(self)
             return
 
     def _retire(self, process: PoolProcess, *, kill: bool = False) -> bool:
@@ -175,7 +158,7 @@ class Slot:
             self._process = None
             self._retired.append(process)
         if kill:
-            process.kill()
+            self._kill(process)
         self._renewal.set()
         return True
 
@@ -202,7 +185,7 @@ class Slot:
             self._number += 1
             self._tasks_of_process += 1
             limit = self.limits.of_task(task.flow_slug, task.step_slug)
-            running = self._running = _Running(self._number, task, time.monotonic(), limit)
+            running = self._running = Running(self._number, task, process, self._logbook, limit, self._oom)
         try:
             if process is None:
                 raise RuntimeError(f"{self} has no process")
@@ -217,11 +200,11 @@ class Slot:
         else:
             future.add_done_callback(partial(self._on_result, running))
 
-    def _on_result(self, running: _Running, future: ProcessFuture[child.Answer]) -> None:
+    def _on_result(self, running: Running, future: ProcessFuture[child.Answer]) -> None:
         try:
             kind, text, retry_delay, left = future.result()
         except FutureTimeoutError:
-            self._settle(running, self._autopsy(running, ()).timed_out())
+            self._settle_timeout(running)
         except ProcessExpired as death:
             self._settle_death(running, death.exitcode)
         except BaseException as error:  # noqa: BLE001 - a broken pool or channel must not cost the verdict
@@ -229,42 +212,66 @@ class Slot:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
             self._settle_death(running, None)
         else:
-            seen = self._seen(running)
+            seen = running.evidence()
             completed, failed = Completed(text, seen), Failed(text, retry_delay, seen)
             self._settle(running, completed if kind == child.COMPLETED else failed, left)
 
-    def _take(self, running: _Running) -> bool:
+    def _settle_timeout(self, running: Running) -> None:
+        """pebble has killed the process, as the watch did not: then nobody looked, and a result was not read."""
+        if running.has_ended_in_time():
+            self._settle(running, Released("its result was not read before its deadline", counts=True))
+        else:
+            self._settle(running, _judged(running, Autopsy.timed_out, ()))
+
+    def _settle_death(self, running: Running, exit_code: int | None) -> None:
+        running.exit_code_is_known = True
+        verdict = partial(running.died, exit_code=exit_code)
+        self._settle(running, _judged(running, verdict, self._last_frames(running)))
+
+    def _take(self, running: Running) -> bool:
         with self._lock:
             if self._running is not running:
                 return False
             self._running = None
             return True
 
-    def _settle(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
+    def _settle(self, running: Running, outcome: Outcome, left: str | None = None) -> None:
         if self._take(running):
             self._announce(running, outcome, left)
 
-    def _settle_death(self, running: _Running, exit_code: int | None) -> None:
-        running.exit_code_is_known = True
-        autopsy = self._autopsy(running, self._last_frames())
-        self._settle(running, self._died(running, autopsy, exit_code=exit_code))
-
-    def _announce(self, running: _Running, outcome: Outcome, left: str | None = None) -> None:
+    def _announce(self, running: Running, outcome: Outcome, left: str | None = None) -> None:
         """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
         while it wrote to the pool's channel, it may have left a lock behind. Nor if the handler ``left`` something in
         it that would meet the next task."""
-        process = self._process
+        process = running.process
         is_sound = isinstance(outcome, Completed | Failed)
         if process is not None and not is_sound:
-            process.kill()  # before the verdict: nobody else shall do the task while something of this one goes on
+            self._kill(process)  # before the verdict: nobody else shall do the task while something of this one goes on
             self._retire(process)
+        if isinstance(outcome, Released):
+            logger.warning("%s: %s is handed back: %s", self, running.task, outcome.reason)
         self._listener.task_ended(running.task, outcome)
         if left is not None:
             self._listener.left_untidy(running.task, left)
-        if process is not None and is_sound and (left is not None or self._is_worn(process)):
-            self._retire(process, kill=left is not None)
-        elif is_sound:
-            self._listener.slot_idle(self)
+        if process is not None and is_sound:
+            if left is not None or self._is_worn(process):
+                self._retire(process, kill=left is not None)
+            else:
+                self._offer(process)
+
+    def _offer(self, process: PoolProcess) -> None:
+        """The slot is idle, unless the process died meanwhile and was replaced: its successor was offered then, and may
+        have a task."""
+        with self._lock:
+            if self._process is process:
+                self._listener.slot_idle(self)
+
+    def _kill(self, process: PoolProcess) -> None:
+        try:
+            process.kill()
+        except Exception:
+            # Its verdict must not be lost; what it started is killed with the forkserver's orphans, or at the end.
+            logger.exception("%s: its process %d could not be killed in order", self, process.pid)
 
     def _is_worn(self, process: PoolProcess) -> bool:
         limits = self.limits
@@ -281,16 +288,10 @@ class Slot:
             return -1
         return process.pidfd
 
-    def next_deadline(self) -> float:
+    def next_look(self, awake_since: float) -> float:
         """The ``time.monotonic()`` at which ``doom_if_due`` has to be called again at the latest."""
         running = self._running
-        if running is None:
-            return float("inf")
-        if running.exit_code_is_known:
-            return float("inf")
-        due = self._due(running)
-        looks_at_memory = running.memory_limit is not None and running.death_seen is None
-        return min(due, running.looked + MEMORY_SECONDS) if looks_at_memory else due
+        return running.next_look(awake_since) if running is not None else math.inf
 
     def condemn(self, condemned: Iterable[tuple[ClaimedTask, str]]) -> None:
         """Kill the task that runs, if it is one of these very objects, as soon as the watch looks; for the reason
@@ -300,16 +301,17 @@ class Slot:
             if running is not None and running.task is task:
                 running.condemned = reason
 
-    def resident(self) -> int:
-        """Bytes that the process has resident; 0 if there is none."""
+    def footprint(self) -> memory.Footprint:
+        """What its process takes; nothing if there is none."""
         process = self._process
-        return memory.resident(process.pid) if process is not None else 0
+        return memory.footprint(process.pid) if process is not None else memory.Footprint(0, 0)
 
-    def doom_if_due(self) -> bool:
+    def doom_if_due(self, awake_since: float) -> bool:
         """Whether the running task is to end now by force; then its process has been asked for its stacks.
 
-        An idle process that died is replaced. One that died in a task gets ``EXIT_CODE_SECONDS`` for pebble to
-        report its exit code; if pebble is silent the code was 0.
+        ``awake_since`` is the ``time.monotonic()`` since which the watch has looked in time. An idle process that died
+        is replaced. One that died in a task gets some time for pebble to report its exit code; if pebble is silent the
+        code was 0.
         """
         process, running = self._process, self._running
         if process is None or self._stopping.is_set():
@@ -321,67 +323,34 @@ class Slot:
                 running.death_seen = time.monotonic()
         if running is None:
             return False
-        verdict = self._why_now(running, process)
+        verdict = running.why_now(awake_since)
         if verdict is None or not self._take(running):
             return False
-        self._doomed = _Doomed(running, verdict)
-        process.request_stack()
+        self._doomed = _Doomed(running, process, verdict)
+        running.was_stopped = process.request_stack()
         return True
-
-    def _why_now(self, running: _Running, process: PoolProcess) -> Callable[[Autopsy], Outcome] | None:
-        """What becomes of the running task if it is to end by force now."""
-        if running.death_seen is None:
-            if (reason := running.condemned) is not None:
-                return lambda autopsy: autopsy.cancelled(reason)
-            if self._takes_too_much(running, process):
-                return Autopsy.out_of_memory
-        if time.monotonic() < self._due(running):
-            return None
-        if running.death_seen is not None:
-            if running.exit_code_is_known:
-                return None
-            return partial(self._died, running, exit_code=0)
-        if self._logbook.begun().number != running.number:
-            return lambda _: Released("its process did not begin it", counts=True)
-        return Autopsy.timed_out
-
-    def _takes_too_much(self, running: _Running, process: PoolProcess) -> bool:
-        now = time.monotonic()
-        if now < running.looked + MEMORY_SECONDS:
-            return False
-        running.looked = now
-        seen = usage.sample(process.pid)
-        if seen is None:
-            return False
-        taken = memory.of_tree(process.pid) if running.memory_limit is not None else seen.peak_rss
-        running.cpu, running.peak_rss = seen.cpu, max(running.peak_rss, taken)
-        return running.memory_limit is not None and taken > running.memory_limit
 
     def execute_doom(self, dump_until: float) -> None:
         """Kill the process of the doomed task, with everything it started, and give the verdict."""
-        process, doomed = self._process, self._doomed
-        if process is None or doomed is None:
+        doomed, self._doomed = self._doomed, None
+        if doomed is None:
             return
-        self._doomed = None
         running = doomed.running
         if running.death_seen is None:
-            frames = stack.await_dump(self._dump_fd, process.main_thread, dump_until)
+            frames = stack.await_dump(self._dump_fd, doomed.process.main_thread, dump_until)
         else:
-            frames = self._last_frames()
-        outcome = doomed.verdict(self._autopsy(running, frames))
-        self._announce(running, outcome)
+            frames = self._last_frames(running)
+        self._announce(running, _judged(running, doomed.verdict, frames))
 
-    def _due(self, running: _Running) -> float:
-        begun, ended = self._logbook.begun(), self._logbook.ended()
-        has_begun = begun.number == running.number
-        if running.death_seen is not None:
-            return running.death_seen + (EXIT_CODE_SECONDS if has_begun else LOST_SECONDS)
-        if not has_begun:
-            return running.submitted + BEGIN_SECONDS
-        deadline = begun.at + running.task.timeout
-        if ended.number != running.number:
-            return deadline
-        return min(ended.at + LOST_SECONDS, deadline + RESULT_SECONDS)  # its result is on the way
+    def is_lost(self) -> bool:
+        """Whether it has a process and no task; then it is to be idle, but for a moment."""
+        return self._process is not None and self._running is None and self._doomed is None
+
+    def renew(self) -> None:
+        """Replace its process; what it runs gets no verdict."""
+        process = self._process
+        if process is not None:
+            self._retire(process, kill=True)
 
     def _replace_idle(self, process: PoolProcess) -> None:
         with self._lock:
@@ -394,52 +363,9 @@ class Slot:
         self._renewal.set()
         logger.warning("%s: the idle pool process %d died and is replaced", self, process.pid)
 
-    # Outcomes.
-
-    def _died(self, running: _Running, autopsy: Autopsy, *, exit_code: int | None) -> Outcome:
-        """A process that dies with the forkserver, which is everybody's parent, is not to blame."""
-        process = self._process
-        # The end of the forkserver is told by a pipe (255) and by its children's deaths, and only then by its pidfd.
-        within = FORKSERVER_SECONDS if exit_code in (None, 255, -signal.SIGKILL) else 0.0
-        if process is None or not process.has_lost_its_forkserver(within):
-            if self._logbook.begun().number != running.number:
-                return Released("its process died before it began it", counts=True)
-            return autopsy.ended(exit_code, oom_killer_struck=self._listener.oom_killer_struck())
-        logger.error("%s: the forkserver died; %s is handed back", self, running.task)
-        return Released("the forkserver died", counts=True)
-
-    def _last_frames(self) -> tuple[stack.Frame, ...]:
-        main_thread = self._process.main_thread if self._process is not None else 0
+    def _last_frames(self, running: Running) -> tuple[stack.Frame, ...]:
+        main_thread = running.process.main_thread if running.process is not None else 0
         return stack.frames_of_crash(stack.read(self._dump_fd), main_thread)
-
-    def _autopsy(self, running: _Running, frames: tuple[stack.Frame, ...]) -> Autopsy:
-        begun = self._logbook.begun()
-        return Autopsy(
-            task=running.task,
-            elapsed=time.monotonic() - (begun.at if begun.number == running.number else running.submitted),
-            usage=self._usage(running, begun.cpu),
-            frames=stack.handler_frames(frames, executor.__file__),
-            memory_limit=running.memory_limit,
-        )
-
-    def _usage(self, running: _Running, cpu_before: float) -> Usage | None:
-        """What the task took; of a process that has died, what the watch has seen last."""
-        used = self._process.usage() if self._process is not None else None
-        if used is not None:
-            # /proc counts in ticks of 10 ms, the logbook exactly.
-            return Usage(max(0.0, used.cpu - cpu_before), max(used.peak_rss, running.peak_rss))
-        return Usage(max(0.0, running.cpu - cpu_before), running.peak_rss) if running.peak_rss else None
-
-    def _seen(self, running: _Running) -> dict[str, float] | None:
-        """What was seen of a task whose handler came to its end, for the history."""
-        ended = self._logbook.ended()
-        if ended.number != running.number:
-            return None
-        return {
-            "elapsed_seconds": round(ended.elapsed, 6),
-            "cpu_seconds": round(ended.cpu, 6),
-            "peak_rss": ended.peak_rss,
-        }
 
     # The end.
 
@@ -468,3 +394,12 @@ class Slot:
             self._logbook.close()
             os.close(self._dump_fd)
         return True
+
+
+def _judged(running: Running, verdict: Verdict, frames: tuple[stack.Frame, ...]) -> Outcome:
+    """The outcome; an error in the making of its card does not cost the verdict."""
+    try:
+        return verdict(running.autopsy(frames))
+    except Exception as error:
+        logger.exception("%s: what happened to it cannot be told", running.task)
+        return Crashed(f"Task crashed: what happened to its process cannot be told: {error!r}", None)

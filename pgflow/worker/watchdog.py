@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 EXIT_STUCK = 75
 """EX_TEMPFAIL of sysexits.h: a supervisor may start the worker again."""
 LOOK_SECONDS = 2.0
-IMPATIENCE_SECONDS = 20.0
-"""A part that does not wait for the database gets on several times a second."""
+LAST_WORDS_SECONDS = 5.0
+"""How long the log may keep the end waiting."""
 TELL_SECONDS = 60.0
 """A statement that takes this long is told of: it may wait for a lock, or complete a very large map."""
 SEVER_SECONDS = 300.0
@@ -64,8 +64,8 @@ class Watchdog:
     def _look(self, pulse: Pulse, still: float) -> None:
         if pulse.has_died:
             self._end(f"the thread of the {pulse.name} has died")
-        elif not pulse.is_patient:
-            if still > IMPATIENCE_SECONDS:
+        elif pulse.stuck_after is not None:
+            if still > pulse.stuck_after:
                 self._end(f"the {pulse.name} has not got on for {still:.0f} s")
         elif still > GIVE_UP_SECONDS:
             self._end(f"the {pulse.name} has waited for the database for {still:.0f} s, new connections did not help")
@@ -81,7 +81,7 @@ class Watchdog:
         if pulse.name not in self._told:
             self._told.add(pulse.name)
             logger.warning("the %s has waited for one statement for %.0f s", pulse.name, still)
-            _dump_stacks()
+            dump_stacks()
 
     def _cut(self, pulse: Pulse, still: float) -> None:
         if pulse.name not in self._severed:
@@ -90,11 +90,16 @@ class Watchdog:
             self._sever()
 
     def _end(self, reason: str) -> None:
+        # A part that hangs may hold the lock of the log.
+        last = threading.Timer(LAST_WORDS_SECONDS, os._exit, (EXIT_STUCK,))
+        last.daemon = True
+        last.start()
         logger.critical("%s: the worker ends with exit code %d", reason, EXIT_STUCK)
-        _dump_stacks()
+        dump_stacks()
         os._exit(EXIT_STUCK)
 
 
-def _dump_stacks() -> None:
+def dump_stacks() -> None:
+    """The stacks of all threads, on standard error."""
     sys.stderr.flush()
     faulthandler.dump_traceback(file=2, all_threads=True)

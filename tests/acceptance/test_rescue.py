@@ -85,7 +85,13 @@ def test_tasks_of_a_cancelled_run_are_killed_within_two_seconds_and_other_runs_g
         process.wait(10)
         assert time.monotonic() - began < 2.5
         assert runs.finish(run_hostile(runs, "add_one", {"value": 1}))["output"] == {"add_one": 2}
-    assert [attempt["outcome"] for attempt in history(runs, run_id)] == ["cancelled"]
+    (attempt,) = history(runs, run_id)
+    assert attempt["outcome"] == "cancelled"
+    assert attempt["error_message"].startswith(
+        "Task was killed: its run or step has ended; it was in hang_blocking_all"
+    )
+    assert attempt["evidence"]["cpu_seconds"] > 0
+    assert runs.tasks(run_id)[0]["error_message"] == attempt["error_message"]
 
 
 def is_busy(process: Any) -> bool:
@@ -139,6 +145,22 @@ def test_a_dispatcher_that_was_frozen_and_rescued_drops_what_it_holds(
     outcomes = [attempt["outcome"] for attempt in history(runs, run_id)]
     assert outcomes[0] == "requeued"
     assert runs.tasks(run_id)[0]["status"] == "queued"
+
+
+def test_a_result_that_came_while_the_dispatcher_stood_still_is_not_taken_for_a_timeout(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
+) -> None:
+    worker = start_worker(HOSTILE)
+    began, go = tmp_path / "began", tmp_path / "go"
+    run_id = run_hostile(runs, "note_and_wait", {"began": str(began), "go": str(go)})
+    wait_until(began.exists, "the handler runs")
+    dispatcher_of(worker).send_signal(signal.SIGSTOP)
+    go.touch()
+    time.sleep(2.5)  # past its deadline of 1 s, and what is allowed after it
+    dispatcher_of(worker).send_signal(signal.SIGCONT)
+    assert runs.finish(run_id)["status"] == "completed"
+    # It is tried again if pebble's own timeout came before pebble read the result.
+    assert {attempt["outcome"] for attempt in history(runs, run_id)} <= {"completed", "requeued"}
 
 
 # Who is taken for dead.

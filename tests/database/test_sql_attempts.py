@@ -243,3 +243,29 @@ def test_a_result_from_before_the_run_was_retried_is_late(core: Core) -> None:
     assert (again.attempt, again.run_id) == (second.attempt, UUID(str(run_id)))
     assert verdict(core, "complete_tasks", second, worker_ids=core.worker_id, message_ids=old_message) == "stale"
     assert verdict(core, "complete_tasks", again, worker_ids=core.worker_id) == "completed"
+
+
+def test_what_a_cancelled_attempt_was_doing_is_added_once(core: Core) -> None:
+    core.flow("f", "m*", max_attempts=2)
+    run_id = core.start("f", [1, 2])
+    first, second = core.claim("f")
+    core.rows("SELECT pgflow.cancel_run(%s)", run_id)
+    for error, outcome in (("not of interest", "failed"), ("it was killed", "cancelled"), ("again", "cancelled")):
+        assert (
+            core.value(
+                "SELECT verdict FROM pgflow.fail_tasks(ARRAY[%s]::uuid[], ARRAY['m'], ARRAY[%s], ARRAY[%s], "
+                "outcomes => ARRAY[%s], evidence => ARRAY['{\"cpu\": 1}'::jsonb])",
+                run_id,
+                first.task_index,
+                error,
+                outcome,
+            )
+            == "over"
+        )
+    rows = core.rows(
+        "SELECT task_index, outcome, error_message, evidence FROM pgflow.task_attempts ORDER BY task_index"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        (first.task_index, "cancelled", "it was killed", {"cpu": 1}),
+        (second.task_index, "cancelled", None, None),
+    ]

@@ -16,6 +16,8 @@ from tests.support.waiting import process_exists, wait_until
 
 FLOW = "tests.flows.catalogue:flow"
 MANY = 64
+TIMEOUT_SECONDS = 3
+"""In which all of them have to come to their hang, on two cores."""
 LATE_SECONDS = 1.5
 """0.5 s is what we want; the rest is for a loaded machine."""
 
@@ -23,13 +25,13 @@ LATE_SECONDS = 1.5
 def hang(pool: WatchedPool, folder: Path, name: object) -> tuple[ClaimedTask, Path]:
     """A task that hangs in C, and the file that will hold its pid and when it began."""
     note = folder / str(name)
-    return pool.start("note_and_hang_with_the_gil", str(note)), note
+    return pool.start("note_and_hang_with_the_gil", str(note), TIMEOUT_SECONDS), note
 
 
 def read(note: Path) -> tuple[int, float]:
     """The pid of a task that hangs and the ``time.monotonic()`` of its deadline."""
     pid, began = note.read_text().split()
-    return int(pid), float(began) + 1
+    return int(pid), float(began) + TIMEOUT_SECONDS
 
 
 def report(what: str, lateness: Sequence[float]) -> None:

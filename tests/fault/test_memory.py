@@ -92,7 +92,7 @@ def test_a_death_by_sigkill_is_laid_at_the_oom_killers_door_only_if_it_has_struc
     with limited(Limits(), slots=1) as running:
         for has_struck, expected in ((False, Crashed), (True, OutOfMemory)):
             # The kernel's counter cannot be raised without starving the machine.
-            monkeypatch.setattr(running.pool, "oom_killer_struck", lambda has_struck=has_struck: has_struck)
+            monkeypatch.setattr(running.pool._oom, "has_struck", lambda has_struck=has_struck: has_struck)
             outcome = running.outcome("kill_itself")
             assert isinstance(outcome, expected)
 

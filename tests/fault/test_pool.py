@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,8 @@ import pytest
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError
 from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
+from pgflow.worker import pool as pool_module
+from pgflow.worker.autopsy import Autopsy
 from pgflow.worker.pool import Pool
 from tests.support.waiting import process_exists, wait_until
 
@@ -204,6 +209,61 @@ def test_stopping_kills_and_releases_what_runs(tmp_path: Path) -> None:
     running.pool.stop("the worker was ended")
     assert running.end()[:2] == ("note_and_wait", Released("the worker was ended"))
     assert running.pool.wait_until_ended(WAIT_SECONDS)
+
+
+def test_a_slot_whose_process_was_replaced_while_its_verdict_was_told_takes_one_task() -> None:
+    """Whoever tells of a verdict may be kept from going on, and the process may die meanwhile."""
+    running = RunningPool(slots=1)
+    told, go_on = threading.Event(), threading.Event()
+
+    def tell(task: ClaimedTask, outcome: Outcome) -> None:
+        if task.step_slug == "pid":
+            told.set()
+            go_on.wait(WAIT_SECONDS)
+        running.ends.put((task.step_slug, outcome, time.monotonic()))
+
+    running.pool.report_to(tell)
+    running.run("pid")
+    assert told.wait(WAIT_SECONDS)
+    (slot,) = running.pool._slots
+    assert slot._process is not None
+    os.kill(slot._process.pid, signal.SIGKILL)
+    running.run("hang_with_the_gil", timeout=2)  # in the next process
+    go_on.set()
+    assert running.end()[0] == "pid"
+    assert running.pool.wait_for_idle(0) == 0
+    assert isinstance(running.end()[1], TimedOut)
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("step", "verdict"), [("hang_with_the_gil", "timed_out"), ("segfault", "ended")], ids=["killed", "crashed"]
+)
+def test_an_error_in_the_making_of_a_card_does_not_cost_the_verdict(
+    running: RunningPool, monkeypatch: pytest.MonkeyPatch, step: str, verdict: str
+) -> None:
+    def fail(_autopsy: Autopsy, *_arguments: object, **_options: object) -> None:
+        raise ZeroDivisionError("no card")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Autopsy, verdict, fail)
+        outcome = running.outcome(step)
+    assert isinstance(outcome, Crashed)
+    assert "cannot be told: ZeroDivisionError('no card')" in outcome.error
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+
+
+def test_a_slot_that_is_neither_idle_nor_at_work_comes_back(
+    running: RunningPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no known way there."""
+    monkeypatch.setattr(pool_module, "LOST_SECONDS", 0.3)
+    running.wait_for_a_slot()
+    wait_until(lambda: running.pool.wait_for_idle(0) == 2, "both are idle")
+    running.pool._idle.popitem()
+    wait_until(lambda: running.pool.wait_for_idle(0) == 2, "the lost one is idle")
 
 
 def test_a_flow_that_cannot_be_imported_is_reported_with_its_error(tmp_path: Path) -> None:

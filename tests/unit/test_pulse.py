@@ -30,7 +30,7 @@ def start(pulse: Pulse, body: str, release: threading.Event) -> threading.Thread
 
 def test_a_pulse_is_still_while_its_thread_hangs_not_while_it_rests_or_after_its_end() -> None:
     for body, is_still in (("hang", True), ("rest", False)):
-        pulse, release = Pulse("part", is_patient=False), threading.Event()
+        pulse, release = Pulse("part", stuck_after=20), threading.Event()
         thread = start(pulse, body, release)
         while is_still and pulse.still_for() < 0.01:
             pass
@@ -43,7 +43,7 @@ def test_a_pulse_is_still_while_its_thread_hangs_not_while_it_rests_or_after_its
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_ends_by_an_exception_has_died() -> None:
-    pulse = Pulse("part", is_patient=True)
+    pulse = Pulse("part")
 
     def die() -> None:
         with pulse.life():
@@ -61,9 +61,8 @@ from pgflow.worker import watchdog
 from pgflow.worker.pulse import Pulse
 logging.basicConfig(format="%(levelname)s %(message)s")
 watchdog.LOOK_SECONDS = 0.05
-watchdog.IMPATIENCE_SECONDS = 0.3
 watchdog.TELL_SECONDS, watchdog.SEVER_SECONDS, watchdog.GIVE_UP_SECONDS = 0.2, 0.4, 0.8
-part = Pulse("part", is_patient=sys.argv[1] == "patient")
+part = Pulse("part", stuck_after=None if sys.argv[1] == "patient" else 0.3)
 severed = threading.Event()
 def hang():
     with part.life():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from pgflow import Worker
 from pgflow.errors import UsageError
+from pgflow.process import memory
+from pgflow.process.memory import Footprint
 from pgflow.worker.flows import FlowDescription
 from pgflow.worker.options import Options
 
@@ -46,22 +49,47 @@ def test_values_out_of_range_or_in_contradiction_are_refused(given: dict[str, An
     assert str(refused.value) == message
 
 
+@pytest.mark.parametrize("grace", [-1.0, math.nan, math.inf])
+def test_a_grace_that_is_no_time_is_refused(grace: float) -> None:
+    with pytest.raises(UsageError) as refused:
+        options(grace=grace)
+    assert str(refused.value) == f"grace must be at least 0 seconds, got {grace:g}"
+
+
+def test_more_free_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "total", lambda: 1024 * MIB)
+    with pytest.raises(UsageError) as refused:
+        options(min_free_memory=1024 * MIB)
+    assert str(refused.value) == (
+        "min_free_memory (1 GiB) must be less than what this machine has (1 GiB): nothing would ever be claimed"
+    )
+
+
 @pytest.mark.parametrize(
-    ("given", "declared", "name"),
+    ("given", "declared", "refusal"),
     [
-        ({"memory": 30 * MIB}, {}, "memory (30 MiB)"),
-        ({"memory_per_process": 50 * MIB}, {}, "max_memory_per_process (50 MiB)"),
-        ({}, {"parse": 20 * MIB}, "memory_limit of orders.parse (20 MiB)"),
+        ({"memory": 30 * MIB}, {}, "memory (30 MiB) # has resident # 50 MiB"),
+        ({"memory_per_process": 50 * MIB}, {}, "max_memory_per_process (50 MiB) # has resident # 50 MiB"),
+        ({"address_space": 60 * MIB}, {}, "max_address_space (60 MiB) # has addresses for # 200 MiB"),
+        ({}, {"parse": 20 * MIB}, "memory_limit of orders.parse (20 MiB) # has resident # 50 MiB"),
     ],
 )
 def test_a_limit_under_an_idle_processs_own_memory_is_refused(
-    given: dict[str, int], declared: dict[str, int], name: str
+    given: dict[str, int], declared: dict[str, int], refusal: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
-        options(**given).require_room([flow({}, declared)], resident=50 * MIB)
+        options(**given).require_room([flow({}, declared)], Footprint(50 * MIB, 200 * MIB))
+    name, has, taken = refusal.split(" # ")
     assert str(refused.value) == (
-        f"{name} must be more than what a pool process has resident after importing the flows (50 MiB)"
+        f"{name} must be more than what a pool process {has} after importing the flows ({taken})"
     )
+
+
+def test_limits_that_the_platform_does_not_enforce_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "IS_KNOWN", False)
+    limited = [flow({}, {"parse": 20 * MIB})]
+    assert ["memory is neither watched nor limited" in warning for warning in options().warnings(limited)] == [True]
+    assert options(tasks_per_process=1).warnings([flow({}, {})]) == []
 
 
 def test_a_steps_own_limit_goes_before_the_workers() -> None:

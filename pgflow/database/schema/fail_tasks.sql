@@ -99,6 +99,12 @@ BEGIN
     );
   END IF;
 
+  IF 'over' = ANY(judgements) AND 'cancelled' = ANY(kinds) THEN
+    PERFORM pgflow._tell_cancelled_attempts(
+      run_ids, step_slugs, task_indexes, error_messages, kinds, evidence, judgements
+    );
+  END IF;
+
   RETURN QUERY
   SELECT j.position::int, j.judgement
   FROM unnest(judgements) WITH ORDINALITY AS j (judgement, position);

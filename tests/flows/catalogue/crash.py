@@ -9,11 +9,13 @@ import itertools
 import os
 import resource
 import signal
+import stat
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tests.flows.catalogue.common import flow
@@ -166,15 +168,25 @@ def redirect_every_descriptor(_input: Any) -> str:
 @flow.step
 def write_to_every_descriptor(garbage: Any) -> str:
     """Writes into everything that is open, pebble's pipe included, and returns."""
-    data = garbage.encode("latin-1")
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):
-                os.set_blocking(int(name), False)
-                with contextlib.suppress(OSError):
-                    os.lseek(int(name), 0, os.SEEK_SET)
-                os.write(int(name), data)
+    _write(garbage, lambda _: True)
     return "done"
+
+
+@flow.step
+def write_to_every_pipe(garbage: Any) -> str:
+    """Writes into pebble's pipe, but not into the slot's logbook."""
+    _write(garbage, lambda fd: stat.S_ISFIFO(os.fstat(fd).st_mode))
+    return "done"
+
+
+def _write(garbage: str, is_meant: Callable[[int], bool]) -> None:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if fd > 2 and is_meant(fd):
+                os.set_blocking(fd, False)
+                with contextlib.suppress(OSError):
+                    os.lseek(fd, 0, os.SEEK_SET)
+                os.write(fd, garbage.encode("latin-1"))
 
 
 @flow.step
