@@ -94,9 +94,8 @@ def _supervise(pid: int, reader: int, dump_fd: int, started: float, timeout: flo
     if timed_out:
         stack.request(pid)
     # The child's main thread is the thread that forked, under the same ident.
-    frames = stack.await_dump(
-        dump_fd, threading.get_ident(), time.monotonic() + (stack.DUMP_TIMEOUT_SECONDS if timed_out else 0)
-    )
+    until = time.monotonic() + (stack.DUMP_TIMEOUT_SECONDS if timed_out else 0)
+    frames = stack.await_dump(dump_fd, threading.get_ident(), __file__, until)
     tree.kill(pid)
     _, status, rusage = os.wait4(pid, 0)
     return End(

@@ -28,6 +28,8 @@ _LIBC = ctypes.CDLL(None)
 _POLL_SECONDS = 0.001
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
 _CURRENT = re.compile(r"^Current thread 0x(?P<ident>[0-9a-f]+)")
+_CUT = "\n  ...\n"
+"""What faulthandler writes instead of the frames beyond the innermost 100."""
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)")
 
 
@@ -86,19 +88,22 @@ def _request_of_stopped(pid: int) -> bool:
     return True
 
 
-def await_dump(dump_fd: int, thread_ident: int, until: float) -> tuple[Frame, ...]:
-    """The stack of one thread, innermost frame first, as soon as it is complete.
+def await_dump(dump_fd: int, thread_ident: int, caller_file: str, until: float) -> tuple[Frame, ...]:
+    """The stack of one thread, innermost frame first, as soon as it is written down to ``caller_file``, which called
+    the handler. That the file no longer grows says nothing: on a busy machine the process is kept from writing.
 
-    ``until`` is a ``time.monotonic()`` instant; what has been written by then is returned. The dump of
-    the main thread comes last, so it is complete when the file no longer grows.
+    ``until`` is a ``time.monotonic()`` instant; what has been written by then is returned.
     """
-    text = read(dump_fd)
-    while time.monotonic() < until:
+    while True:
+        text = read(dump_fd)
+        if _is_written(text, thread_ident, caller_file) or time.monotonic() >= until:
+            return frames_of_thread(text, thread_ident)
         time.sleep(_POLL_SECONDS)
-        previous, text = text, read(dump_fd)
-        if text and text == previous:
-            break
-    return frames_of_thread(text, thread_ident)
+
+
+def _is_written(text: str, thread_ident: int, caller_file: str) -> bool:
+    frames = frames_of_thread(text, thread_ident)
+    return _position(frames, caller_file) is not None or (bool(frames) and text.endswith(_CUT))
 
 
 def read(dump_fd: int) -> str:
@@ -128,10 +133,13 @@ def frames_of_crash(text: str, main_thread: int) -> tuple[Frame, ...]:
 
 def handler_frames(frames: Sequence[Frame], caller_file: str) -> tuple[Frame, ...]:
     """The part of a stack that is the handler's: what lies inside the innermost frame of ``caller_file``."""
-    for position, frame in enumerate(frames):
-        if frame.file == caller_file:
-            return tuple(frames[:position])
-    return tuple(frames)
+    return tuple(frames[: _position(frames, caller_file)])
+
+
+def _position(frames: Sequence[Frame], file: str) -> int | None:
+    """Where the innermost frame of a file is; faulthandler writes names in ASCII."""
+    written = file.encode("ascii", "backslashreplace").decode()
+    return next((position for position, frame in enumerate(frames) if frame.file == written), None)
 
 
 def describe(frames: Sequence[Frame]) -> str:

@@ -337,7 +337,7 @@ class Slot:
             return
         running = doomed.running
         if running.death_seen is None:
-            frames = stack.await_dump(self._dump_fd, doomed.process.main_thread, dump_until)
+            frames = stack.await_dump(self._dump_fd, doomed.process.main_thread, child.__file__, dump_until)
         else:
             frames = self._last_frames(running)
         self._announce(running, _judged(running, doomed.verdict, frames))

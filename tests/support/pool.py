@@ -94,9 +94,13 @@ class WatchedPool:
         assert end is not None, "no task ended"
         return end
 
+    def given(self, task: ClaimedTask) -> float:
+        """The ``time.monotonic()`` at which the task was given to the pool."""
+        return self._given[task.msg_id]
+
     def seconds(self, end: End) -> float:
         """How long the task took, from its start until its verdict."""
-        return end.at - self._given[end.task.msg_id]
+        return end.at - self.given(end.task)
 
     def running(self) -> bool:
         """Whether there is a task whose end has not been taken."""

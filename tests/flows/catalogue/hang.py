@@ -40,9 +40,9 @@ def hang_with_the_gil(_input: Any) -> bool:
 
 @flow.step
 def note_and_hang_with_the_gil(file: Any) -> bool:
-    """As above; its pid and when it began go into the given file."""
+    """As above; when it began goes into the given file."""
     unfinished = Path(f"{file}.unfinished")
-    unfinished.write_text(f"{os.getpid()} {time.monotonic()}")
+    unfinished.write_text(f"{time.monotonic()}")
     unfinished.rename(file)
     return any(itertools.repeat(False))
 
