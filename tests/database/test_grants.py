@@ -216,3 +216,22 @@ def test_events_go_through_realtime_only_where_its_owner_may_act_for_ours(
     core.rows("ALTER FUNCTION realtime.send OWNER TO some_client")
     Client(roles("some_client")).start("f", [1])
     core.rows("ALTER FUNCTION realtime.send OWNER TO postgres")
+
+
+def test_the_contracts_functions_work_with_the_rights_of_who_calls(core: Core) -> None:
+    """A queue that a superuser made for an owner who is none belongs to the superuser."""
+    core.rows("DROP ROLE IF EXISTS some_owner")
+    core.rows("CREATE ROLE some_owner")
+    functions = ("_complete_tasks", "complete_tasks", "_fail_tasks", "fail_tasks")
+    try:
+        with core.connection.transaction(force_rollback=True):
+            for name in functions:
+                core.rows(f"ALTER FUNCTION pgflow.{name} OWNER TO some_owner")
+            core.flow("f", "a", "b")
+            run_id = core.start("f", 1)
+            core.claim("f")
+            core.rows("SELECT * FROM pgflow.complete_task(%s, 'a', 0, '1')", run_id)
+            core.rows("SELECT * FROM pgflow.fail_task(%s, 'b', 0, 'no')", run_id)
+            assert core.statuses(run_id) == {"a": "completed", "b": "failed"}
+    finally:
+        core.rows("DROP ROLE some_owner")

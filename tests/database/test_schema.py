@@ -24,7 +24,7 @@ OURS = {
     "_emits_events", "_exhaust_steps", "_fail_steps", "_send_events",
     "_fail_type_violations", "_judge_tasks", "_lock_steps", "_map_elements", "_pattern_of_shape", "_pattern_shape",
     "_release_dependents", "_resolve_conditions", "_retry_tasks", "_skip_steps", "_skip_steps_and_dependents",
-    "_start_ready_steps", "_start_runs", "_start_tasks", "claim_tasks", "complete_tasks",
+    "_start_ready_steps", "_start_runs", "_start_tasks", "_complete_tasks", "_fail_tasks", "claim_tasks", "complete_tasks",
     "fail_tasks", "prune_data_older_than", "release_tasks", "start_flows",
     "_archive_open_messages", "_complete_ready_tasks", "_fail_exhausted_tasks", "_judge_outputs", "_lock_run",
     "_record_failed_tasks", "_record_failures_of_shape", "_requeue_open_tasks", "_wake_workers", "await_tasks", "cancel_run",

@@ -100,7 +100,7 @@ def shape(*steps: dict[str, Any], **options: int) -> dict[str, Any]:
     return {"steps": [defaults | step for step in steps], "options": options}
 
 
-def compile_shape(core: Core, wanted: dict[str, Any], allow_data_loss: bool = False) -> dict[str, Any]:
+def compile_shape(core: Core, wanted: dict[str, Any], allow_data_loss: bool | None = False) -> dict[str, Any]:
     result: dict[str, Any] = core.value(
         "SELECT pgflow.ensure_flow_compiled('f', %s::jsonb, %s)", json.dumps(wanted), allow_data_loss
     )
@@ -146,6 +146,12 @@ def test_an_edited_flow_is_a_mismatch_that_changes_nothing_unless_data_loss_is_a
     assert compile_shape(core, edited, allow_data_loss=True)["status"] == "recompiled"
     assert core.value("SELECT count(*) FROM pgflow.runs") == 0
     assert compile_shape(core, edited)["status"] == "verified"
+
+
+def test_data_loss_that_is_not_known_to_be_allowed_is_not(core: Core) -> None:
+    compile_shape(core, TWO_STEPS)
+    assert compile_shape(core, shape({"slug": "z"}), allow_data_loss=None)["status"] == "mismatch"
+    assert core.value("SELECT count(*) FROM pgflow.steps") == 2
 
 
 def test_options_are_no_difference(core: Core) -> None:

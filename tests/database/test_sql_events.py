@@ -241,3 +241,19 @@ def test_a_notification_that_is_too_long_goes_without_its_data(
     assert first["payload"].keys() == {
         *("event_type", "run_id", "flow_slug", "status", "remaining_steps", "started_at")
     }
+
+
+def test_a_realtime_that_the_owner_may_not_use_is_none(told: Core) -> None:
+    """A Supabase database whose pgflow belongs to an ordinary role: nothing is told, and nothing fails."""
+    told.rows("DROP ROLE IF EXISTS some_owner")
+    told.rows("CREATE ROLE some_owner")
+    told.rows("GRANT USAGE ON SCHEMA pgflow TO some_owner")
+    told.rows("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgflow TO some_owner")
+    try:
+        with told.connection.transaction():
+            told.rows("SET LOCAL ROLE some_owner")
+            assert told.value("SELECT pgflow._has_realtime()") is False
+        assert told.value("SELECT pgflow._has_realtime()") is True
+    finally:
+        told.rows("DROP OWNED BY some_owner")
+        told.rows("DROP ROLE some_owner")

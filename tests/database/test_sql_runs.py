@@ -204,6 +204,8 @@ def test_an_exhausted_task_fails_its_run_and_leaves_the_other_tasks_rows_alone(c
 def test_delays_are_clamped_to_what_an_int_holds(core: Core) -> None:
     assert core.value("SELECT pgflow.calculate_retry_delay(5, 2)") == 20
     assert core.value("SELECT pgflow.calculate_retry_delay(5, 1000)") == 2147483647
+    assert core.value("SELECT pgflow.calculate_retry_delay(NULL, 1)") is None
+    assert core.value("SELECT pgflow.calculate_retry_delay(1, NULL)") is None
 
 
 def test_a_result_of_an_old_attempt_changes_nothing(core: Core) -> None:
@@ -350,17 +352,25 @@ def test_messages_name_their_task_in_the_order_of_the_elements(core: Core) -> No
     assert [task["message_id"] for task in core.tasks(run_id)] == [m["msg_id"] for m in core.queue("f")]
 
 
-def test_start_tasks_refuses_to_claim_what_the_queue_has_lost(core: Core) -> None:
-    """D1: a claim that does not extend the visibility is none."""
+def test_start_tasks_starts_a_task_whose_message_is_gone(core: Core) -> None:
     core.flow("f", "m*")
     core.start("f", [1, 2])
     core.register_worker()
     core.rows("SELECT pgmq.archive('f', 2)")
-    with pytest.raises(
-        psycopg.errors.RaiseException,
-        match=r"start_tasks\(\): visibility updated 1 of 2 claimed messages",
-    ):
-        core.rows("SELECT * FROM pgflow.start_tasks('f', '{1,2}', %s)", core.worker_id)
+    started = core.rows("SELECT * FROM pgflow.start_tasks('f', '{1,2}', %s)", core.worker_id)
+    assert sorted(row["input"] for row in started) == [1, 2]
+
+
+def test_a_retry_is_delayed_from_the_transactions_time(core: Core) -> None:
+    """Tests of other implementations read a delay as vt - enqueued_at, after a life cycle in one transaction."""
+    with core.connection.transaction():
+        core.flow("f", "a", max_attempts=2, base_delay=3)
+        run_id = core.start("f", 1)
+        core.register_worker()
+        core.rows("SELECT * FROM pgflow.start_tasks('f', '{1}', %s)", core.worker_id)
+        core.rows("SELECT pg_sleep(0.6)")
+        core.rows("SELECT * FROM pgflow.fail_task(%s, 'a', 0, 'no')", run_id)
+        assert core.value("SELECT round(extract(epoch FROM vt - enqueued_at)) FROM pgmq.q_f") == 6
 
 
 def test_an_unknown_worker_cannot_claim(core: Core) -> None:

@@ -118,7 +118,27 @@ def test_the_first_failure_of_a_batch_decides_why_the_run_failed(core: Core) -> 
     assert statuses_of_tasks(core, run_id) == ["failed"] * 3
 
 
+def test_a_map_after_a_skipped_step_has_no_tasks_whatever_was_said_before(core: Core) -> None:
+    core.flow("f")
+    core.step("f", "a", when_exhausted="skip")
+    core.step("f", "m* <- a")
+    run_id = core.start("f", 1)
+    core.rows("UPDATE pgflow.step_states SET initial_tasks = 2 WHERE step_slug = 'm'")
+    core.fail(core.claim("f"), ["no"])
+    assert (core.statuses(run_id)["m"], core.run(run_id)["status"]) == ("completed", "completed")
+
+
 FORCE = "SELECT pgflow._cascade_force_skip_steps(%s, %s, %s)"
+
+
+def test_a_late_result_moves_nothing(core: Core) -> None:
+    core.flow("f", "a", "b <- a")
+    run_id = core.start("f", 1)
+    tasks = core.claim("f")
+    assert core.value(FORCE, run_id, "a", "by hand") == 2
+    assert core.complete(tasks, [1]) == ["over"]
+    core.rows("SELECT * FROM pgflow.complete_task(%s, 'a', 0, '1')", run_id)
+    assert (core.run(run_id)["status"], core.run(run_id)["remaining_steps"], core.queue("f")) == ("started", 0, [])
 
 
 def test_forced_skips_concern_what_has_not_ended(core: Core) -> None:

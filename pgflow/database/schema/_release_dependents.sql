@@ -65,7 +65,7 @@ BEGIN
   UPDATE pgflow.step_states AS s
   SET
     remaining_deps = s.remaining_deps - d.ended,
-    initial_tasks = coalesce(s.initial_tasks, d.elements)
+    initial_tasks = CASE WHEN d.elements = 0 THEN 0 ELSE coalesce(s.initial_tasks, d.elements) END
   FROM unnest(released.run_ids, released.step_slugs, released.ended, released.elements)
     AS d (run_id, step_slug, ended, elements)
   CROSS JOIN LATERAL (

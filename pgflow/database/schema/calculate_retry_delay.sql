@@ -6,5 +6,8 @@ IMMUTABLE
 PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp
 AS $$
-  SELECT least(floor(base_delay * power(2::numeric, least(attempts_count, 64))), 2147483647)::int
+  SELECT CASE WHEN d.delay > 2147483647 THEN 2147483647 ELSE d.delay::int END
+  FROM (
+    SELECT floor(base_delay * power(2::numeric, CASE WHEN attempts_count > 64 THEN 64 ELSE attempts_count END))
+  ) AS d (delay)
 $$;

@@ -5,11 +5,12 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM pgflow.complete_tasks(
+  PERFORM pgflow._complete_tasks(
     ARRAY[complete_task.run_id],
     ARRAY[complete_task.step_slug],
     ARRAY[complete_task.task_index],
-    ARRAY[complete_task.output]
+    ARRAY[complete_task.output],
+    NULL, NULL, NULL, NULL
   );
   RETURN QUERY
   SELECT *

@@ -18,7 +18,7 @@ BEGIN
   IF differences = '{}' THEN
     RETURN jsonb_build_object('status', 'verified', 'differences', '[]'::jsonb);
   END IF;
-  IF NOT (allow_data_loss OR pgflow.is_local()) THEN
+  IF NOT (coalesce(allow_data_loss, false) OR pgflow.is_local()) THEN
     RETURN jsonb_build_object('status', 'mismatch', 'differences', to_jsonb(differences));
   END IF;
   PERFORM pgflow.delete_flow_and_data(ensure_flow_compiled.flow_slug);

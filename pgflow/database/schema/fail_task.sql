@@ -5,11 +5,12 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM pgflow.fail_tasks(
+  PERFORM pgflow._fail_tasks(
     ARRAY[fail_task.run_id],
     ARRAY[fail_task.step_slug],
     ARRAY[fail_task.task_index],
-    ARRAY[fail_task.error_message]
+    ARRAY[fail_task.error_message],
+    NULL, NULL, NULL, NULL, NULL, NULL
   );
   RETURN QUERY
   SELECT *
