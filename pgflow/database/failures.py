@@ -17,6 +17,8 @@ _DATA_CLASSES = {
     "P0",  # raised by a function
 }
 _INTERNAL_CLASS = "XX"
+_TOO_MUCH = {"53200", "57014"}
+"""Out of memory; canceled, as by a statement timeout."""
 
 
 def is_data_error(error: Exception) -> bool:
@@ -35,6 +37,12 @@ def is_internal_error(error: Exception) -> bool:
     memory alloc request size``, each time, for a value that is too large.
     """
     return _sqlstate_class(error) == _INTERNAL_CLASS
+
+
+def is_too_much(error: Exception) -> bool:
+    """Whether the statement took more time or memory than it may: the data's fault if it is large, else the database's,
+    which is slow, or waits for a lock."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _TOO_MUCH
 
 
 def _sqlstate_class(error: Exception) -> str:

@@ -126,6 +126,13 @@ def warm_up() -> tuple[int, int, int]:
     return os.getpid(), threading.main_thread().ident or 0, os.getppid()
 
 
+def import_flows() -> None:
+    """Import the flows where the forkserver has not, so that no task's deadline counts it. What fails is told by
+    ``describe_flows``, or to the task."""
+    with contextlib.suppress(PgflowError):
+        _process.flows  # noqa: B018 - imports them
+
+
 def describe_flows() -> str:
     """JSON: the flows' shapes and what there is to warn about, or the error that their import gave."""
     try:

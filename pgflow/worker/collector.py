@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pgflow.database.failures import FAILURES, in_short, is_data_error, is_internal_error
+from pgflow.database.failures import FAILURES, in_short, is_data_error, is_internal_error, is_too_much
 from pgflow.database.tasks import FailedAttempt, Holding, Tasks
 from pgflow.errors import DatabaseUnreachableError
 from pgflow.outcome import Cancelled, Completed, Failed, Outcome, Released
@@ -25,8 +25,11 @@ MAX_BATCH_CHARACTERS = 8 << 20
 MAX_UNDELIVERED_TASKS = 2_000
 MAX_UNDELIVERED_CHARACTERS = 256 << 20
 """Outcomes are kept while the database is away; past these bounds nothing more is claimed."""
-INTERNAL_ERROR_TRIES = 4
-"""An internal error of PostgreSQL that comes this often in a row is taken for the data's fault; about a second."""
+DOUBTFUL_TRIES = 4
+"""An error that may be the data's fault or the database's, and comes this often in a row, about a second, is taken for
+the data's."""
+LARGE_CHARACTERS = 1 << 20
+"""An outcome of this size may be why a statement takes too long."""
 LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's log"
 
 
@@ -65,6 +68,8 @@ class Collector:
         self._backoff = Backoff()
         self._waiting: deque[Item] = deque()
         self._under_way: list[Item] = []
+        self._kept: list[Item] = []
+        """Of the batch under way, those for which the database takes too long: others first."""
         self._undelivered_tasks = 0
         self._undelivered_characters = 0
         self.late = 0
@@ -73,6 +78,7 @@ class Collector:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
+        self._has_ended = False
         self._thread = threading.Thread(target=self._loop, name="pgflow-collector", daemon=True)
 
     def start(self) -> None:
@@ -86,7 +92,10 @@ class Collector:
             self._waiting.append(item)
             self._undelivered_tasks += 1
             self._undelivered_characters += item.size
+            is_late = self._has_ended
             self._changed.notify_all()
+        if is_late:
+            logger.error("undelivered, as it came after the last delivery: %s: %s", task, type(outcome).__name__)
 
     def wait_for_room(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until more tasks may be claimed; whether that is so."""
@@ -128,12 +137,15 @@ class Collector:
             self._flush(batch)
             if self._abandoned.is_set():
                 return
+            kept, self._kept = self._kept, []
+            kept_tasks = {id(item.task) for item in kept}
             with self._changed:
                 self._under_way = []
-                self._undelivered_tasks -= len(batch)
-                self._undelivered_characters -= sum(item.size for item in batch)
+                self._waiting.extend(kept)
+                self._undelivered_tasks -= len(batch) - len(kept)
+                self._undelivered_characters -= sum(item.size for item in batch) - sum(item.size for item in kept)
                 self._changed.notify_all()
-            self._holdings.remove(item.task for item in batch)
+            self._holdings.remove(item.task for item in batch if id(item.task) not in kept_tasks)
             self._wakeup.notify()
 
     def _next_batch(self) -> list[Item]:
@@ -149,6 +161,7 @@ class Collector:
                 batch.append(self._waiting.popleft())
                 characters += size
             self._under_way = batch
+            self._has_ended = not batch
         return batch
 
     def _flush(self, batch: Sequence[Item]) -> None:
@@ -168,23 +181,30 @@ class Collector:
                 self._backoff.reset()
                 return
             except FAILURES as error:
-                if is_data_error(error) or (is_internal_error(error) and tries >= INTERNAL_ERROR_TRIES):
-                    refusal = in_short(error)
+                is_doubtful = is_internal_error(error) or is_too_much(error)
+                if is_data_error(error) or (is_doubtful and tries >= DOUBTFUL_TRIES):
+                    refusal = error
                     break
                 if self._may_have_handed_back(verdicts, error):
                     logger.warning(
-                        "handing %d tasks back failed, it will be looked what became of it: %s", len(items), error
+                        "handing %d tasks back failed, it will be looked what became of it: %s",
+                        len(items),
+                        in_short(error),
                     )
                     self._holdings.doubt()
                     return
                 if not self._wait_for_database(error, items):
                     return
         if len(items) > 1:
+            by_size = sorted(items, key=lambda item: item.size)  # the small ones need not wait for the large
             middle = len(items) // 2
-            self._deliver(verdicts, items[:middle])
-            self._deliver(verdicts, items[middle:])
+            self._deliver(verdicts, by_size[:middle])
+            self._deliver(verdicts, by_size[middle:])
+        elif is_too_much(refusal) and items[0].size < LARGE_CHARACTERS:
+            logger.warning("%s: its outcome is kept for later: %s", items[0].task, in_short(refusal))
+            self._kept.append(items[0])
         else:
-            self._fail_alone(items[0], refusal)
+            self._fail_alone(items[0], in_short(refusal))
 
     def _may_have_handed_back(self, verdicts: Verdicts, error: Exception) -> bool:
         """Whether tasks may be in their queues by now. This worker may claim them again, for the same attempt, so
@@ -210,7 +230,7 @@ class Collector:
         if self._abandoned.is_set():
             return False
         pause = self._backoff.pause()
-        logger.warning("delivering %d outcomes failed, next try in %.1f s: %s", len(items), pause, error)
+        logger.warning("delivering %d outcomes failed, next try in %.1f s: %s", len(items), pause, in_short(error))
         self._abandoned.wait(pause)
         return True
 

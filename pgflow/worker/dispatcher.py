@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Mapping
 
-from pgflow.database.failures import FAILURES
-from pgflow.database.tasks import Tasks
-from pgflow.outcome import Released
+from pgflow.database.failures import FAILURES, in_short
+from pgflow.database.tasks import ClaimedTask, Tasks
+from pgflow.outcome import NO_RETRY, Failed, Released
 from pgflow.worker.admission import Admission
 from pgflow.worker.backoff import Backoff
 from pgflow.worker.collector import Collector
@@ -106,13 +106,15 @@ class Dispatcher:
             if self._stopping.is_set():
                 return idle
             pause = self._backoff.pause()
-            logger.warning("claiming failed, next try in %.1f s: %s", pause, error)
+            logger.warning("claiming failed, next try in %.1f s: %s", pause, in_short(error))
             self._stopping.wait(pause)
             return idle
         self._backoff.reset()
         self._holdings.add(claimed)
         for task in claimed:
-            if not self._pool.run(task):
+            if task.attempt > max(1, task.max_attempts):
+                self._collector.put(task, _spent(task))
+            elif not self._pool.run(task):
                 self._collector.put(task, Released("its slot lost its process"))
         return len(claimed)
 
@@ -137,3 +139,10 @@ class Dispatcher:
                 self._handed_back[lost.key] = doubted
                 logger.warning("%s is held by this worker, which does not know of it; it is handed back", lost)
                 self._collector.put(lost, Released("the answer to its claim was lost"))
+
+
+def _spent(task: ClaimedTask) -> Failed:
+    """Of a task that was handed back with its last attempt spent, or whose max_attempts was lowered since."""
+    return Failed(
+        f"Task was not tried again: attempt {task.attempt - 1} was the last of {max(1, task.max_attempts)}", NO_RETRY
+    )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pgflow.database import Database, workers
-from pgflow.database.failures import FAILURES
+from pgflow.database.failures import FAILURES, in_short
 from pgflow.database.tasks import ClaimedTask, Tasks
 from pgflow.worker.holdings import Held, Holdings
 from pgflow.worker.pulse import Pulse
@@ -99,7 +99,7 @@ class Leases:
             action()
         except FAILURES as error:
             if not self._abandoned.is_set():
-                logger.warning("%s: %s", failure, error)
+                logger.warning("%s: %s", failure, in_short(error))
 
     def _beat(self) -> None:
         if workers.heartbeat(self._database, self._worker_ids) and not self._is_deprecated:

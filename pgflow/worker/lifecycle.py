@@ -230,6 +230,8 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     pool.stop("the worker was ended")
     request.only_delivery_is_left()
     request.wait_patiently(parts.dispatcher.wait_until_stopped)
+    # The watch may have taken tasks at their deadlines, whose verdicts wait for their stacks.
+    request.wait_patiently(pool.wait_until_empty)
     collector.stop()
     undelivered = 0 if request.wait_patiently(collector.wait_until_stopped) else collector.abandon()
     if collector.late:

@@ -32,7 +32,7 @@ from pgflow.worker import preload as preload_module
 from pgflow.worker.flows import FlowDescriptions, read_description
 from pgflow.worker.limits import Limits
 from pgflow.worker.oomwatch import OomWatch
-from pgflow.worker.poolprocess import exists
+from pgflow.worker.poolprocess import EndedByImportError, exists
 from pgflow.worker.printed import Printed
 from pgflow.worker.pulse import Pulse
 from pgflow.worker.slot import Slot
@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 _DEADLY = "it ended the process that imported it (os._exit, a signal, or a crash in C code)"
 MAX_START_FAILURES = 3
 """A worker whose first process fails to start this often in a row does not start."""
+MAX_RESTART_FAILURES = 10
+"""A worker that has started ends when the processes of all its slots fail to start this often in a row, some 35 s: it
+would claim nothing any more, and tell others that it lives."""
 WATCH_SECONDS = 0.2
 """The watch looks at least this often. Declared timeouts are whole seconds, so a task that begins after a look
 cannot be due before the next one, and starting a task need not wake the watch."""
@@ -89,8 +92,10 @@ class Pool:
         self._held = 0
         self._has_ended = False
         self._start_failure: Exception | None = None
+        self._failures: dict[Slot, int] = {}
         self._description: ProcessFuture[str] | None = None
         self._describer = 0
+        self._is_described = False
         context = multiprocessing.get_context("forkserver")
         self._oom = OomWatch()
         self._slots = [
@@ -141,16 +146,24 @@ class Pool:
                 slot = next(iter(self._idle))
             self._description, self._describer = slot.call(child.describe_flows)
         try:
-            return read_description(self._description.result(timeout))
+            described = read_description(self._description.result(timeout))
+            self._is_described = True
         except FutureTimeoutError:
             if exists(self._describer):
                 return None
         except (ProcessExpired, BrokenProcessPool):
             pass
+        else:
+            return described
         # pebble tells of every exit code but 0.
-        raise FlowImportError(reference=" or ".join(self._references), reason=_DEADLY)
+        raise self._deadly()
+
+    def _deadly(self) -> FlowImportError:
+        return FlowImportError(reference=" or ".join(self._references), reason=_DEADLY)
 
     def _why_none_starts(self) -> PgflowError:
+        if isinstance(self._start_failure, EndedByImportError):
+            return self._deadly()
         if culprit := self._deadly_import():
             return FlowImportError(reference=culprit, reason=_DEADLY)
         return WorkerStartError(message=f"Pool processes do not start: {self._start_failure!r}")
@@ -174,12 +187,17 @@ class Pool:
     def run(self, task: ClaimedTask) -> bool:
         """Give the task to an idle slot; False when there is none (its process has just died)."""
         with self._changed:
-            if not self._idle:
-                return False
-            slot, _ = self._idle.popitem()
             self._held += 1
-        slot.run(task)
-        return True
+        while (slot := self._take_idle()) is not None:
+            if slot.run(task):
+                return True
+        with self._changed:
+            self._held -= 1
+        return False
+
+    def _take_idle(self) -> Slot | None:
+        with self._changed:
+            return self._idle.popitem()[0] if self._idle else None
 
     def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
         """Kill those of the tasks that still run, for the reasons given: nobody waits for their results any more. They
@@ -219,6 +237,7 @@ class Pool:
 
     def slot_idle(self, slot: Slot) -> None:
         with self._changed:
+            self._failures.pop(slot, None)
             self._idle[slot] = None
             self._changed.notify_all()
 
@@ -230,13 +249,16 @@ class Pool:
         self._untidy.report(task, left)
 
     def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
-        is_deadly = bool(self._deadly_import())
-        if not is_deadly:
+        is_deadly = isinstance(error, EndedByImportError) or bool(self._deadly_import())
+        if not is_deadly or self._is_described:  # else the start fails with it
             logger.error("%s: its process did not start, failure %d: %r", slot, failures, error)
-        if is_deadly or failures >= MAX_START_FAILURES:
-            with self._changed:
+        with self._changed:
+            self._failures[slot] = failures
+            if is_deadly or failures >= MAX_START_FAILURES:
                 self._start_failure = error
                 self._changed.notify_all()
+            if len(self._failures) == len(self._slots) and min(self._failures.values()) >= MAX_RESTART_FAILURES:
+                self._pulse.given_up = f"no pool process starts any more, the last failure was {error!r}"
 
     # The watch.
 

@@ -7,17 +7,25 @@ import errno
 import multiprocessing.process
 import os
 import select
+import time
 from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-from pebble import ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pgflow.process import proc, stack, tree, usage
 from pgflow.worker import child, leftovers
 
 START_TIMEOUT_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+
+
+class EndedByImportError(Exception):
+    """Importing the flows ended the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,8 @@ class PoolProcess:
 
     @classmethod
     def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
-        """Start a process and wait until it answers. Raises whatever kept it from answering."""
+        """Start a process and wait until it answers and has the flows. Raises whatever kept it from answering,
+        EndedByImportError if the import of the flows ended it."""
         pool = ProcessPool(max_workers=1, initializer=child.initialize, initargs=(settings,), context=context)
         with contextlib.ExitStack() as undo:
             undo.callback(_end, pool)
@@ -67,8 +76,26 @@ class PoolProcess:
             started = cls(pool, main_thread, process, _Watched.of(forkserver_pid))
             leftovers.pool_processes.add(pid)
             _keep_from_cleanup(pool)
+            started._import_flows()
             undo.pop_all()
         return started
+
+    def _import_flows(self) -> None:
+        imported = self.schedule(child.import_flows)
+        until = time.monotonic() + START_TIMEOUT_SECONDS
+        while True:
+            try:
+                imported.result(_LOOK_SECONDS)
+            except FutureTimeoutError:
+                # pebble tells of every exit code but 0.
+                if self.has_died():
+                    raise EndedByImportError from None
+                if time.monotonic() >= until:
+                    raise
+            except (ProcessExpired, BrokenProcessPool):
+                raise EndedByImportError from None
+            else:
+                return
 
     @property
     def pid(self) -> int:

@@ -20,6 +20,8 @@ class Pulse:
         self.stuck_after = stuck_after
         self._thread: threading.Thread | None = None
         self._since: float | None = None
+        self.given_up: str | None = None
+        """Why it cannot do its work, for good."""
 
     @contextmanager
     def life(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pgflow.database import Database, workers
-from pgflow.database.failures import FAILURES
+from pgflow.database.failures import FAILURES, in_short
 from pgflow.database.tasks import Tasks
 from pgflow.database.workers import Suspect
 from pgflow.process import identity
@@ -74,7 +74,7 @@ class Rescue:
         except FAILURES as error:
             self._seen.clear()
             if not self._stopping.is_set():
-                logger.warning("looking for dead workers failed: %s", error)
+                logger.warning("looking for dead workers failed: %s", in_short(error))
 
     def _look(self) -> None:
         # The first time those are looked at as well that showed a moment ago that they live: our predecessor on this

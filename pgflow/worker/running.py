@@ -109,6 +109,10 @@ class Running:
     def _deadline(self) -> float:
         return self._logbook.begun().at + self.task.timeout
 
+    def is_overdue(self) -> bool:
+        """Whether its deadline has come; of a task that has not begun nobody knows when that is."""
+        return self._has_begun() and time.monotonic() >= self._deadline()
+
     def _has_begun(self) -> bool:
         return self._logbook.begun().number == self.number
 

@@ -177,10 +177,14 @@ class Slot:
             raise WorkerStartError(message=f"The process of {self} has died")
         return process.schedule(function), process.pid
 
-    def run(self, task: ClaimedTask) -> None:
+    def run(self, task: ClaimedTask) -> bool:
         """Start a task in the idle process. If it has died meanwhile, or the slot was stopped, the task ends as
-        Released."""
+        Released. False if the slot has a task: it was given one, its process died before that could start, and its
+        successor was offered."""
         with self._lock:
+            if self._running is not None:
+                return False
+            self._listener.slot_lost(self)  # it may have been offered again since it was chosen
             process = self._process if not self._stopping.is_set() else None
             self._number += 1
             self._tasks_of_process += 1
@@ -199,6 +203,7 @@ class Slot:
             self._settle(running, Released(str(error)))
         else:
             future.add_done_callback(partial(self._on_result, running))
+        return True
 
     def _on_result(self, running: Running, future: ProcessFuture[child.Answer]) -> None:
         try:
@@ -217,9 +222,12 @@ class Slot:
             self._settle(running, completed if kind == child.COMPLETED else failed, left)
 
     def _settle_timeout(self, running: Running) -> None:
-        """pebble has killed the process, as the watch did not: then nobody looked, and a result was not read."""
+        """pebble has killed the process, as the watch did not: then nobody looked, and a result was not read. Or the
+        wall clock was put forward, by which pebble goes."""
         if running.has_ended_in_time():
             self._settle(running, Released("its result was not read before its deadline", counts=True))
+        elif not running.is_overdue():
+            self._settle(running, Released("its process was killed before its deadline: the clock was put forward"))
         else:
             self._settle(running, _judged(running, Autopsy.timed_out, ()))
 
@@ -283,7 +291,8 @@ class Slot:
 
     def watched_fd(self) -> int:
         """A descriptor that becomes readable when the process dies; -1 if there is none or that was seen."""
-        process, running = self._process, self._running
+        running = self._running
+        process = running.process if running is not None else self._process
         if process is None or (running is not None and running.death_seen is not None):
             return -1
         return process.pidfd
@@ -313,7 +322,9 @@ class Slot:
         is replaced. One that died in a task gets some time for pebble to report its exit code; if pebble is silent the
         code was 0.
         """
-        process, running = self._process, self._running
+        running = self._running
+        # The task's own: the slot may have another by now.
+        process = running.process if running is not None else self._process
         if process is None or self._stopping.is_set():
             return False
         if process.has_died():
@@ -376,7 +387,7 @@ class Slot:
             process, running = self._process, self._running
         has_taken = running is not None and self._take(running)
         if process is not None:
-            process.kill()
+            self._kill(process)
         if running is not None and has_taken:
             self._listener.task_ended(running.task, Released(reason))
         self._renewal.set()

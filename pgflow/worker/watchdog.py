@@ -64,6 +64,8 @@ class Watchdog:
     def _look(self, pulse: Pulse, still: float) -> None:
         if pulse.has_died:
             self._end(f"the thread of the {pulse.name} has died")
+        elif pulse.given_up is not None:
+            self._end(f"the {pulse.name} has given up: {pulse.given_up}")
         elif pulse.stuck_after is not None:
             if still > pulse.stuck_after:
                 self._end(f"the {pulse.name} has not got on for {still:.0f} s")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psycopg
+import psycopg.conninfo
 import pytest
 
 from pgflow.database import Database, workers
@@ -194,10 +196,19 @@ CREATE TRIGGER refuse BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW
   WHEN (new.output = '"refused"') EXECUTE FUNCTION public.refuse();
 """
 
+SLOW_TRIGGER = """
+CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM pg_sleep(10);
+  RETURN new;
+END $$;
+CREATE TRIGGER dawdle BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW
+  WHEN (length(new.output::text) > 1000) EXECUTE FUNCTION public.dawdle();
+"""
+
 
 def test_an_internal_error_that_passes_is_nobodys_fault(core: Core, database: Database) -> None:
     claimed = claim_map(core, database, 3)
-    core.connection.execute(COUNTING_TRIGGER.format(times=collector_module.INTERNAL_ERROR_TRIES - 1).encode())
+    core.connection.execute(COUNTING_TRIGGER.format(times=collector_module.DOUBTFUL_TRIES - 1).encode())
     with collecting(database) as collector:
         for task in claimed:
             collector.put(task, Completed('"refused"'))
@@ -213,6 +224,53 @@ def test_an_internal_error_that_stays_is_its_items_fault(core: Core, database: D
     rows = core.rows("SELECT status, error_message FROM pgflow.step_tasks ORDER BY task_index")
     assert [row["status"] for row in rows] == ["completed", "queued", "completed"]
     assert rows[1]["error_message"] == "PostgreSQL refused the output: cache lookup failed for function 16857"
+
+
+def test_a_statement_timeout_costs_the_large_output_and_no_other(core: Core, database: Database) -> None:
+    """Of a batch that takes too long each half is delivered for itself; what is large and alone is refused."""
+    claimed = claim_map(core, database, 4)
+    core.connection.execute(SLOW_TRIGGER.encode())
+    large = '"' + "x" * collector_module.LARGE_CHARACTERS + '"'
+    with (
+        Database(psycopg.conninfo.make_conninfo(core.url, options="-c statement_timeout=300")) as hurried,
+        collecting(hurried) as collector,
+    ):
+        for task in claimed:
+            collector.put(task, Completed(large if task.task_index == 1 else "1"))
+    rows = core.rows("SELECT status, error_message FROM pgflow.step_tasks ORDER BY task_index")
+    assert [row["status"] for row in rows] == ["completed", "failed", "completed", "completed"]
+    assert rows[1]["error_message"] == ("PostgreSQL refused the output: canceling statement due to statement timeout")
+
+
+def test_a_small_outcome_that_takes_too_long_lets_others_pass_and_is_kept(core: Core, database: Database) -> None:
+    """It waits for a lock, say: the database's fault, which may pass."""
+    claimed = claim_map(core, database, 3)
+    with (
+        Database(psycopg.conninfo.make_conninfo(core.url, options="-c statement_timeout=100")) as hurried,
+        psycopg.connect(core.url) as other,
+        collecting(hurried) as collector,
+    ):
+        other.execute("SELECT 1 FROM pgflow.step_tasks WHERE task_index = 0 FOR UPDATE")
+        for task in claimed:
+            collector.put(task, Completed("1"))
+        wait_until(lambda: statuses(core) == ["started", "completed", "completed"], "the others pass", WAIT_SECONDS)
+        other.rollback()
+    assert statuses(core) == ["completed"] * 3
+
+
+def statuses(core: Core) -> list[str]:
+    return [row["status"] for row in core.rows("SELECT status FROM pgflow.step_tasks ORDER BY task_index")]
+
+
+def test_an_outcome_that_comes_after_the_last_delivery_is_told(
+    core: Core, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    (task,) = claim_map(core, database, 1)
+    collector = Collector(BatchTasks(database), Wakeup(), Holdings())
+    collector.start()
+    deliver_all(collector)
+    collector.put(task, Completed("1"))
+    assert f"undelivered, as it came after the last delivery: {task}: Completed" in caplog.text
 
 
 def test_outcomes_are_kept_while_the_schema_is_not_as_it_should_be(core: Core, database: Database) -> None:
