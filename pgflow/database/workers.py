@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -30,6 +30,14 @@ class Suspect:
     holds: int
 
 
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Whether an operator has deprecated any of a worker's rows, and which of them are not there any more."""
+
+    is_deprecated: bool
+    missing: frozenset[str]
+
+
 def register(
     database: Database, worker_ids: Mapping[str, str], name: str, process: ProcessIdentity | None = None
 ) -> None:
@@ -47,11 +55,14 @@ def _knows_processes(database: Database) -> bool:
     return row is not None and bool(row["knows_processes"])
 
 
-def heartbeat(database: Database, worker_ids: Iterable[str]) -> bool:
-    """Renew all heartbeats in one statement, also of rows that were marked dead; True when an operator has
-    deprecated any of them."""
+def heartbeat(database: Database, worker_ids: Collection[str]) -> Heartbeat:
+    """Renew all heartbeats in one statement, also of rows that were marked dead."""
     rows = database.fetch_all("heartbeat", {"worker_ids": list(worker_ids)})
-    return any(row["deprecated"] for row in rows)
+    there = {row["worker_id"] for row in rows}
+    return Heartbeat(
+        is_deprecated=any(row["deprecated"] for row in rows),
+        missing=frozenset(worker_id for worker_id in worker_ids if worker_id not in there),
+    )
 
 
 def await_tasks(database: Database, worker_ids: Mapping[str, str]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pgflow.database import Database, workers
 from pgflow.database.failures import FAILURES, in_short
@@ -29,6 +29,9 @@ LOST = "its lease was lost, another worker may have it"
 class Leases:
     """Renews the heartbeats of all the worker's rows, and its hold on the tasks it runs, in one statement each.
 
+    ``worker_ids`` has the worker's rows by flow slug. ``register`` inserts rows anew that somebody has deleted: after a
+    long silence a prune takes a worker for dead, and without its row it could claim nothing any more.
+
     Thread: ``pgflow-leases`` runs ``_loop``, with a database connection that no other part uses. It calls
     ``on_deprecated`` once if an operator deprecates the worker, and ``on_lost`` with the tasks that nobody waits for
     any more and the reasons. A statement that fails is logged; the next one is on time. At its end it marks the rows
@@ -39,15 +42,17 @@ class Leases:
         self,
         database: Database,
         tasks: Tasks,
-        worker_ids: Sequence[str],
+        worker_ids: Mapping[str, str],
         holdings: Holdings,
         *,
+        register: Callable[[Database, Mapping[str, str]], None],
         on_deprecated: Callable[[], None],
         on_lost: Callable[[Sequence[tuple[ClaimedTask, str]]], None],
     ) -> None:
         self._database = database
         self._tasks = tasks
-        self._worker_ids = list(worker_ids)
+        self._worker_ids = dict(worker_ids)
+        self._register = register
         self._holdings = holdings
         self._on_deprecated = on_deprecated
         self._on_lost = on_lost
@@ -79,7 +84,7 @@ class Leases:
             self._keep()
             self._try(
                 "the worker's rows could not be marked stopped",
-                lambda: workers.mark_stopped(self._database, self._worker_ids),
+                lambda: workers.mark_stopped(self._database, self._worker_ids.values()),
             )
 
     def _keep(self) -> None:
@@ -102,7 +107,11 @@ class Leases:
                 logger.warning("%s: %s", failure, in_short(error))
 
     def _beat(self) -> None:
-        if workers.heartbeat(self._database, self._worker_ids) and not self._is_deprecated:
+        beat = workers.heartbeat(self._database, self._worker_ids.values())
+        if beat.missing:
+            logger.warning("this worker's row was deleted: it registers again")
+            self._register(self._database, {slug: id for slug, id in self._worker_ids.items() if id in beat.missing})
+        if beat.is_deprecated and not self._is_deprecated:
             self._is_deprecated = True
             logger.info("an operator deprecated this worker")
             self._on_deprecated()

@@ -11,6 +11,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pgflow.database import Database, capabilities, schema, workers
 from pgflow.database.capabilities import Capabilities
@@ -107,7 +108,8 @@ def _serve(
         _compile(database, flows, allow_data_loss=options.allow_data_loss)
         worker_ids = {flow.slug: str(uuid.uuid4()) for flow in flows}
         process = identity.of_this_process()
-        workers.register(database, worker_ids, name=f"pgflow-py@{process.host}:{process.pid}", process=process)
+        register = partial(workers.register, name=f"pgflow-py@{process.host}:{process.pid}", process=process)
+        register(database, worker_ids)
     except StopRequested:
         logger.info("stopped before it had started")
         pool.abandon()
@@ -116,7 +118,7 @@ def _serve(
         pool.stop("the worker did not start")
         _end(pool)
         raise
-    parts = _Parts.wired(database, _tasks_of(capable, flows), pool, worker_ids, options, request)
+    parts = _Parts.wired(database, _tasks_of(capable, flows), pool, worker_ids, register, options, request)
     if capable.is_ours:
         parts.wakeup.use(TaskBell(database, worker_ids, parts.listener))
         parts.listener.start()
@@ -150,6 +152,7 @@ class _Parts:
         tasks_in: Callable[[Database], Tasks],
         pool: Pool,
         worker_ids: Mapping[str, str],
+        register: Callable[[Database, Mapping[str, str]], None],
         options: Options,
         request: StopRequest,
     ) -> _Parts:
@@ -159,7 +162,12 @@ class _Parts:
         pool.report_to(collector.put)
         admission = Admission(options.min_free_memory)
         dispatcher = Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission)
-        leases = Leases(reserved, tasks_in(reserved), ids, holdings, on_deprecated=request.drain, on_lost=pool.condemn)
+        leases = Leases(
+            *(reserved, tasks_in(reserved), worker_ids, holdings),
+            register=register,
+            on_deprecated=request.drain,
+            on_lost=pool.condemn,
+        )
         rescue = Rescue(database, tasks, ids)
 
         def sever() -> None:

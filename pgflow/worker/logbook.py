@@ -35,7 +35,7 @@ class Begun:
 class Ended:
     """``number`` of the task whose handler ended last, the ``time.monotonic()`` of that moment, what it took in seconds
     and in CPU seconds, children that it waited for included, and the bytes that its process had resident at the most
-    until then."""
+    meanwhile."""
 
     number: int
     at: float
@@ -57,6 +57,7 @@ class Logbook:
 
     def begin(self, number: int) -> None:
         """Called in the pool process as a task begins. CLOCK_MONOTONIC is the same in every process."""
+        usage.forget_peak()
         _BEGUN.pack_into(self._page, 0, number, monotonic(), usage.of_this_process().cpu)
 
     def end(self) -> None:

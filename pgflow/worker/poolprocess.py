@@ -65,8 +65,7 @@ class PoolProcess:
 
     @classmethod
     def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
-        """Start a process and wait until it answers and has the flows. Raises whatever kept it from answering,
-        EndedByImportError if the import of the flows ended it."""
+        """Start a process and wait until it answers. Raises whatever kept it from answering."""
         pool = ProcessPool(max_workers=1, initializer=child.initialize, initargs=(settings,), context=context)
         with contextlib.ExitStack() as undo:
             undo.callback(_end, pool)
@@ -76,11 +75,11 @@ class PoolProcess:
             started = cls(pool, main_thread, process, _Watched.of(forkserver_pid))
             leftovers.pool_processes.add(pid)
             _keep_from_cleanup(pool)
-            started._import_flows()
             undo.pop_all()
         return started
 
-    def _import_flows(self) -> None:
+    def import_flows(self) -> None:
+        """Wait until the process has the flows. Raises EndedByImportError if their import ended it."""
         imported = self.schedule(child.import_flows)
         until = time.monotonic() + START_TIMEOUT_SECONDS
         while True:

@@ -96,6 +96,7 @@ class Slot:
         self._dump_fd = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.Lock()
         self._process: PoolProcess | None = None
+        self._starting: PoolProcess | None = None
         self._retired: list[PoolProcess] = []
         self._running: Running | None = None
         self._doomed: _Doomed | None = None
@@ -136,7 +137,7 @@ class Slot:
             time.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             try:
                 self._logbook.clear()
-                process = PoolProcess.start(self._settings, self._context)
+                process = self._new_process()
             except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on trying
                 if self._stopping.is_set():
                     return
@@ -148,6 +149,22 @@ class Slot:
                 self._tasks_of_process = 0
                 self._listener.slot_idle(self)
             return
+
+    def _new_process(self) -> PoolProcess:
+        process = PoolProcess.start(self._settings, self._context)
+        with self._lock:
+            self._starting = process  # from now on ``stop`` ends it
+        try:
+            if self._stopping.is_set():
+                raise WorkerStartError(message=f"{self} was stopped")
+            process.import_flows()
+        except BaseException:
+            process.discard()
+            raise
+        finally:
+            with self._lock:
+                self._starting = None
+        return process
 
     def _retire(self, process: PoolProcess, *, kill: bool = False) -> bool:
         """Part with a process, once; the slot's thread then starts another and discards this one. With ``kill`` it has
@@ -384,7 +401,7 @@ class Slot:
         """End the process; a task that still runs is killed and ends as Released(``reason``)."""
         with self._lock:
             self._stopping.set()
-            process, running = self._process, self._running
+            process, running = self._process or self._starting, self._running
         has_taken = running is not None and self._take(running)
         if process is not None:
             self._kill(process)

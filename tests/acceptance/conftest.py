@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pgflow import Worker
+from pgflow.database import Database
 from tests.support.worker import Runs, runs_in
 
 
@@ -28,3 +29,9 @@ def start_worker(database_url: str) -> Iterator[Callable[..., Worker]]:
     yield start
     for worker in started:
         worker.stop(timeout=0)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url) as opened:
+        yield opened

@@ -27,12 +27,6 @@ WORKER_ID = "00000000-0000-4000-8000-000000000001"
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def core(database_url: str) -> Iterator[Core]:
     core = Core(database_url)
     with core.connection:

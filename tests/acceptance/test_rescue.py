@@ -174,12 +174,6 @@ def core(database_url: str) -> Iterator[Core]:
         yield core
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url) as opened:
-        yield opened
-
-
 def held_by(core: Core, database: Database, process: ProcessIdentity | None = None) -> list[ClaimedTask]:
     """Tasks held by a worker that nobody will hear of again."""
     core.start("f", [1, 2, 3])
@@ -278,3 +272,14 @@ def test_a_result_after_the_rescue_is_late(core: Core, database: Database, monke
     assert BatchTasks(database).complete(held, ["1", "2", "3"]) == ["stale"] * 3
     (again, *_) = BatchTasks(database).claim({"f": RESCUER}, 3)
     assert again.attempt == 1
+
+
+def test_a_worker_whose_row_is_deleted_registers_again(start_worker: Callable[..., Worker], runs: Runs) -> None:
+    """A prune takes who was silent for long for dead."""
+    start_worker(HOSTILE)
+    (before,) = runs.workers()
+    runs.query("DELETE FROM pgflow.workers")
+    assert runs.finish(run_hostile(runs, "add_one", {"value": 1}))["output"] == {"add_one": 2}
+    (after,) = runs.workers()
+    assert (after["worker_id"], after["function_name"]) == (before["worker_id"], before["function_name"])
+    assert len(runs.query("SELECT pid FROM pgflow.worker_processes")) == 1

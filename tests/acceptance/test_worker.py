@@ -42,6 +42,28 @@ def test_a_failed_attempt_is_tried_again(database_url: str, runs: Runs) -> None:
     assert retried[0]["error_message"].startswith("RuntimeError: not yet\nTraceback (most recent call last):")
 
 
+def test_a_task_whose_attempts_are_spent_is_not_tried_again(database_url: str, runs: Runs, database: Database) -> None:
+    """It was handed back with its last attempt spent, or max_attempts was lowered since."""
+    compile_by_reference(database, HOSTILE)
+    run_id = run_hostile(runs, "add_one", {"value": 1})
+    runs.query("UPDATE pgflow.step_tasks SET attempts_count = 1")
+    with Worker(database_url, [HOSTILE], slots=1):
+        assert runs.finish(run_id)["status"] == "failed"
+    (task,) = runs.tasks(run_id)
+    assert task["error_message"] == "Task was not tried again: attempt 1 was the last of 1"
+
+
+def test_an_import_is_not_counted_in_a_deadline(database_url: str, runs: Runs, tmp_path: Path) -> None:
+    module = tmp_path / "slow.py"
+    module.write_text(
+        "import time\nfrom pgflow import Flow\ntime.sleep(1.5)\nflow = Flow('slow', max_attempts=1, timeout=1)\n"
+        "flow.step(slug='a')(len)\n"
+    )
+    with Worker(database_url, [f"{module}:flow"], slots=2, preload=False):
+        ended = [runs.finish(runs.start("slow", [1])) for _ in range(4)]
+    assert [run["output"] for run in ended] == [{"a": 1}] * 4
+
+
 def test_a_handler_hung_in_c_is_killed_and_harms_nobody(database_url: str, runs: Runs) -> None:
     with Worker(database_url, [HOSTILE], slots=2):
         hung = run_hostile(runs, "hang_blocking_all_signals")

@@ -85,6 +85,29 @@ def test_a_second_signal_ends_at_once_and_hands_the_task_back(
         assert runs.finish(run_id)["output"] == {"note_and_wait": "went"}
 
 
+@pytest.mark.parametrize("before_deadline", [0.02, 0.0, -0.02])
+def test_tasks_at_their_deadlines_when_the_worker_is_ended_have_their_verdicts(
+    database_url: str, runs: Runs, before_deadline: float
+) -> None:
+    """The watch has taken them and waits for their stacks."""
+    with begun("worker", HOSTILE, "--slots", "4", url=database_url) as process:
+        hear(process, "ready: ")
+        hung = [run_hostile(runs, "hang_blocking_all_signals") for _ in range(4)]
+        (first,) = wait_until(
+            lambda: runs.query(
+                "SELECT extract(epoch FROM clock_timestamp() - max(started_at))::float AS ago "
+                "FROM pgflow.step_tasks WHERE status = 'started' HAVING count(*) = 4"
+            ),
+            "all hang",
+        )
+        time.sleep(max(0.0, 1 - first["ago"] - before_deadline))  # the subject
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "started" not in {runs.tasks(run_id)[0]["status"] for run_id in hung}
+
+
 def test_what_still_runs_when_the_grace_ends_is_killed_and_handed_back(
     database_url: str, runs: Runs, tmp_path: Path
 ) -> None:

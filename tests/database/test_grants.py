@@ -70,7 +70,7 @@ def test_a_worker_does_everything_that_a_worker_does(core: Core, roles: Callable
     assert database.flow_input(str(run_id)) == "[1, 2, 3]"
     assert workers.await_tasks(database, {"f": WORKER_ID}) is not None
     workers.stop_awaiting_tasks(database, [WORKER_ID])
-    assert workers.heartbeat(database, [WORKER_ID]) is False
+    assert workers.heartbeat(database, [WORKER_ID]) == workers.Heartbeat(False, frozenset())
     core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '1 minute'")
     with workers.rescuing(database) as is_rescuer:
         (suspect,) = workers.suspects(database, [])

@@ -352,6 +352,15 @@ def test_messages_name_their_task_in_the_order_of_the_elements(core: Core) -> No
     assert [task["message_id"] for task in core.tasks(run_id)] == [m["msg_id"] for m in core.queue("f")]
 
 
+def test_the_longest_timeout_can_be_claimed(core: Core) -> None:
+    core.flow("f")
+    core.step("f", "a", timeout=2147483647)
+    core.start("f", 1)
+    (task,) = core.claim("f")
+    assert task.timeout == 2147483647
+    assert core.value("SELECT pgflow.requeue_stalled_tasks()") == 0
+
+
 def test_start_tasks_starts_a_task_whose_message_is_gone(core: Core) -> None:
     core.flow("f", "m*")
     core.start("f", [1, 2])

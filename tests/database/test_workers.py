@@ -152,7 +152,7 @@ def test_who_is_marked_dead_is_a_suspect_no_more_until_it_shows_that_it_lives(da
     assert workers.mark_dead(database, suspects) == [FIRST]
     assert workers.mark_dead(database, suspects) == []
     assert suspected(database) == []
-    assert workers.heartbeat(database, [FIRST]) is False
+    assert workers.heartbeat(database, [FIRST]) == workers.Heartbeat(False, frozenset())
     assert core.value("SELECT count(*) FROM pgflow.workers WHERE stopped_at IS NULL") == 2
     workers.mark_stopped(database, [FIRST])
     assert core.value("SELECT count(*) FROM pgflow.workers WHERE stopped_at IS NULL") == 1

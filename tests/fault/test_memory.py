@@ -59,6 +59,13 @@ def test_past_the_address_space_the_handler_sees_memory_error() -> None:
         assert running.outcome("add_one", {"value": 1}) == Completed("2")
 
 
+def test_the_memory_of_a_task_is_not_its_predecessors() -> None:
+    with limited(Limits(), slots=1) as running:
+        large, small = running.outcome("take", {"mib": 300}, timeout=20), running.outcome("add_one", {"value": 1})
+        peaks = [end.evidence["peak_rss"] for end in (large, small) if isinstance(end, Completed) and end.evidence]
+        assert peaks[0] > 300 * MIB > 2 * peaks[1]
+
+
 def test_a_process_is_replaced_after_so_many_tasks() -> None:
     with limited(Limits(tasks_per_process=3), slots=1) as running:
         pids = [running.outcome("pid") for _ in range(7)]

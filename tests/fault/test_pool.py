@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError
 from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
 from pgflow.worker import pool as pool_module
+from pgflow.worker import slot as slot_module
 from pgflow.worker.autopsy import Autopsy
 from pgflow.worker.pool import Pool
 from tests.support.waiting import process_exists, wait_until
@@ -39,7 +41,13 @@ class RunningPool:
     def run(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
         """Start a task as soon as a slot is idle."""
         self.wait_for_a_slot()
-        task = ClaimedTask(
+        task = self.task(step_slug, input, timeout)
+        assert self.pool.run(task)
+        return task
+
+    def task(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
+        """A task of the flow."""
+        return ClaimedTask(
             flow_slug="hostile",
             run_id="00000000-0000-0000-0000-000000000000",
             step_slug=step_slug,
@@ -52,8 +60,6 @@ class RunningPool:
             worker_id="00000000-0000-0000-0000-000000000000",
             max_attempts=1,
         )
-        assert self.pool.run(task)
-        return task
 
     def wait_for_a_slot(self) -> None:
         """Until one is idle: a process may just be starting."""
@@ -264,6 +270,64 @@ def test_a_slot_that_is_neither_idle_nor_at_work_comes_back(
     wait_until(lambda: running.pool.wait_for_idle(0) == 2, "both are idle")
     running.pool._idle.popitem()
     wait_until(lambda: running.pool.wait_for_idle(0) == 2, "the lost one is idle")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_slot_whose_idle_process_is_replaced_while_it_is_given_a_task_has_one_task(
+    tmp_path: Path, is_first: bool
+) -> None:
+    """The dispatcher's thread is kept waiting between the choice of the slot and the start of the task, or somebody else
+    comes first."""
+    running = RunningPool(1)
+    running.wait_for_a_slot()
+    slot = running.pool._take_idle()
+    assert slot is not None
+    assert slot._process is not None
+    os.kill(slot._process.pid, signal.SIGKILL)
+    running.wait_for_a_slot()  # its successor was offered
+    began, go = tmp_path / "began", tmp_path / "go"
+    task = running.task("note_and_wait", {"began": str(began), "go": str(go)}, timeout=20)
+    running.pool._held += is_first
+    assert slot.run(task) if is_first else running.pool.run(task)
+    wait_until(began.exists, "the task runs")
+    assert running.pool.wait_for_idle(0) == 0
+    assert not slot.run(task)
+    go.touch()
+    assert running.end()[1] == Completed('"went"')
+    running.wait_for_a_slot()
+    assert running.pool.wait_until_empty(0)
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
+
+
+def test_a_clock_that_is_put_forward_costs_no_attempt(
+    running: RunningPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """pebble goes by the wall clock."""
+    running.run("note_and_wait", {"began": str(tmp_path / "began"), "go": str(tmp_path / "never")}, timeout=100)
+    wait_until((tmp_path / "began").exists, "the handler runs")
+    now = time.time
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: now() + 3600)
+        outcome = running.end()[1]
+    assert outcome == Released("its process was killed before its deadline: the clock was put forward")
+    assert running.outcome("add_one", {"value": 1}) == Completed("2")
+
+
+def test_a_pool_whose_processes_do_not_start_any_more_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody cleaned /tmp, or nothing can be forked."""
+    monkeypatch.setattr(slot_module, "_BACKOFF_SECONDS", (0.0,))
+    running = RunningPool(2)
+    wait_until(lambda: running.pool.wait_for_idle(0) == 2, "both are idle")
+    shutil.rmtree(running.pool._folder)
+    for slot in running.pool._slots:
+        assert slot._process is not None
+        os.kill(slot._process.pid, signal.SIGKILL)
+    (watch, *_) = running.pool.pulses
+    reason = wait_until(lambda: watch.given_up, "it gives up")
+    assert "no pool process starts any more, the last failure was " in (reason or "")
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
 
 
 def test_a_flow_that_cannot_be_imported_is_reported_with_its_error(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ part = Pulse("part", stuck_after=None if sys.argv[1] == "patient" else 0.3)
 severed = threading.Event()
 def hang():
     with part.life():
+        if sys.argv[2] == "gives up":
+            part.given_up = "it cannot go on"
         severed.wait()
         if sys.argv[2] == "mends":
             with part.resting():
@@ -91,6 +93,12 @@ def test_a_part_that_hangs_ends_the_process_with_all_stacks() -> None:
     assert ended.returncode == EXIT_STUCK
     assert "CRITICAL the part has not got on for" in ended.stderr
     assert "in hang" in ended.stderr
+
+
+def test_a_part_that_gives_up_ends_the_process() -> None:
+    ended = run("patient", "gives up")
+    assert ended.returncode == EXIT_STUCK
+    assert "CRITICAL the part has given up: it cannot go on" in ended.stderr
 
 
 def test_a_statement_that_hangs_is_told_of_then_its_connection_is_cut() -> None:

@@ -79,7 +79,8 @@ BEGIN
     array_agg(started.task_index) AS task_indexes,
     array_agg(started.attempts_count) AS attempts,
     array_agg(started.message_id) AS message_ids,
-    array_agg(coalesce(definition.opt_timeout, f.opt_timeout) + 2) AS offsets
+    -- The largest timeout that the column holds has no room for two seconds more.
+    array_agg(least(coalesce(definition.opt_timeout, f.opt_timeout), 2147483645) + 2) AS offsets
   INTO claimed
   FROM started
   JOIN pgflow.steps AS definition

@@ -21,7 +21,7 @@ BEGIN
     WHERE t.status = 'started'
       AND t.permanently_stalled_at IS NULL
       AND t.started_at < now() - interval '30 seconds'  -- implied by the next line, but of use to the index
-      AND t.started_at < now() - make_interval(secs => coalesce(definition.opt_timeout, f.opt_timeout) + 30)
+      AND t.started_at < now() - make_interval(secs => coalesce(definition.opt_timeout, f.opt_timeout)::double precision + 30)
     FOR UPDATE OF t SKIP LOCKED
   ),
   changed AS (
