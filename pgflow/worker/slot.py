@@ -39,6 +39,8 @@ PEBBLE_MARGIN_SECONDS = 0.7
 """pebble's own timeout comes this much later: the stack is read first, and pebble kills where we did not."""
 STUCK_SECONDS = 300.0
 """A start takes 60 s at the most, and its end as long as the flows' import."""
+START_DELAY_SECONDS = 1.0
+"""So long at the most a start is put off while others are killed."""
 _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 5.0)
 
 
@@ -61,13 +63,16 @@ class SlotListener(Protocol):
         """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Doomed:
-    """A task that was taken from its process, which has been asked for its stacks, and what becomes of it."""
+    """A task that was taken from its process, which has been asked for its stacks until ``dump_until``, a
+    ``time.monotonic()``; and what becomes of it. ``dumped`` is how many bytes have been looked at."""
 
     running: Running
     process: PoolProcess
     verdict: Verdict
+    dump_until: float
+    dumped: int = 0
 
 
 class Slot:
@@ -85,12 +90,14 @@ class Slot:
         limits: Limits,
         context: ForkServerContext,
         oom: OomWatch,
+        may_start: threading.Event,
         listener: SlotListener,
     ) -> None:
         self._settings = settings
         self.limits = limits
         self._context = context
         self._oom = oom
+        self._may_start = may_start
         self._listener = listener
         self._logbook = Logbook(settings.logbook)
         self._dump_fd = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT, 0o600)
@@ -151,6 +158,7 @@ class Slot:
             return
 
     def _new_process(self) -> PoolProcess:
+        self._may_start.wait(START_DELAY_SECONDS)
         process = PoolProcess.start(self._settings, self._context)
         with self._lock:
             self._starting = process  # from now on ``stop`` ends it
@@ -243,13 +251,12 @@ class Slot:
         wall clock was put forward, by which pebble goes."""
         if running.has_ended_in_time():
             self._settle(running, Released("its result was not read before its deadline", counts=True))
-        elif not running.is_overdue():
+        elif running.clock_was_put_forward():
             self._settle(running, Released("its process was killed before its deadline: the clock was put forward"))
         else:
             self._settle(running, _judged(running, Autopsy.timed_out, ()))
 
     def _settle_death(self, running: Running, exit_code: int | None) -> None:
-        running.exit_code_is_known = True
         verdict = partial(running.died, exit_code=exit_code)
         self._settle(running, _judged(running, verdict, self._last_frames(running)))
 
@@ -354,18 +361,34 @@ class Slot:
         verdict = running.why_now(awake_since)
         if verdict is None or not self._take(running):
             return False
-        self._doomed = _Doomed(running, process, verdict)
         running.was_stopped = process.request_stack()
+        self._doomed = _Doomed(running, process, verdict, time.monotonic() + stack.DUMP_TIMEOUT_SECONDS)
         return True
 
-    def execute_doom(self, dump_until: float) -> None:
+    def freeze_doomed(self) -> bool:
+        """Whether the doomed task's stacks have been written, or had their time; then its process is stopped: many that
+        hang at once would keep each other, and the watch, from the processor."""
+        doomed = self._doomed
+        if doomed is None:
+            return False
+        if doomed.running.death_seen is None and time.monotonic() < doomed.dump_until:
+            size = os.fstat(self._dump_fd).st_size
+            if size == doomed.dumped:
+                return False
+            doomed.dumped = size
+            if not stack.is_written(stack.read(self._dump_fd), doomed.process.main_thread, child.__file__):
+                return False
+        doomed.process.freeze()
+        return True
+
+    def execute_doom(self) -> None:
         """Kill the process of the doomed task, with everything it started, and give the verdict."""
         doomed, self._doomed = self._doomed, None
         if doomed is None:
             return
         running = doomed.running
         if running.death_seen is None:
-            frames = stack.await_dump(self._dump_fd, doomed.process.main_thread, child.__file__, dump_until)
+            frames = stack.frames_of_thread(stack.read(self._dump_fd), doomed.process.main_thread)
         else:
             frames = self._last_frames(running)
         self._announce(running, _judged(running, doomed.verdict, frames))

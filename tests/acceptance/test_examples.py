@@ -26,6 +26,7 @@ def run_example(name: str, url: str, *arguments: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("server", ["embedded"], indirect=True)
 def test_the_census_of_the_standard_library_is_right(database_url: str) -> None:
     result = run_example("source_census.py", database_url)

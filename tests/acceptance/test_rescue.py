@@ -73,6 +73,7 @@ def test_the_fourth_worker_that_a_task_loses_is_the_last(
     assert "its worker died again" in task["error_message"].splitlines()[0]
 
 
+@pytest.mark.quiet
 def test_tasks_of_a_cancelled_run_are_killed_within_two_seconds_and_other_runs_go_on(
     database_url: str, runs: Runs, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_an_import_is_not_counted_in_a_deadline(database_url: str, runs: Runs, t
     assert [run["output"] for run in ended] == [{"a": 1}] * 4
 
 
+@pytest.mark.quiet
 def test_a_handler_hung_in_c_is_killed_and_harms_nobody(database_url: str, runs: Runs) -> None:
     with Worker(database_url, [HOSTILE], slots=2):
         hung = run_hostile(runs, "hang_blocking_all_signals")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from pgflow import Worker
 from pgflow.worker.wakeup import IDLE_SECONDS
 from tests.support.waiting import wait_until
@@ -28,6 +30,7 @@ def milliseconds_to_start(runs: Runs, run_id: str) -> float:
     return float(row["ms"])
 
 
+@pytest.mark.quiet
 def test_an_idle_worker_waits_and_is_woken(runs: Runs, start_worker: Callable[..., Worker]) -> None:
     start_worker(FALSY)
     for number in range(3):
@@ -49,6 +52,7 @@ def test_an_idle_worker_asks_the_database_next_to_nothing(runs: Runs, start_work
     assert len(claims) <= 3
 
 
+@pytest.mark.quiet
 def test_a_retry_is_done_when_its_delay_ends(runs: Runs, start_worker: Callable[..., Worker]) -> None:
     start_worker(FALSY)
     run_id = runs.start("falsy", [1])

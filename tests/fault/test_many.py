@@ -18,8 +18,8 @@ FLOW = "tests.flows.catalogue:flow"
 MANY = 64
 TIMEOUT_SECONDS = 3
 """In which all of them have to come to their hang, on two cores."""
-LATE_SECONDS = 1.5
-"""0.5 s is what we want; the rest is for a loaded machine."""
+LATE_SECONDS = 1.0
+"""0.5 s is what we want; the rest is for who else uses the machine."""
 
 
 def hang(pool: WatchedPool, folder: Path, name: object) -> tuple[ClaimedTask, Path]:
@@ -40,8 +40,9 @@ def report(what: str, lateness: Sequence[float]) -> None:
     print(f"{what}: median {ordered[len(ordered) // 2]:.3f} s, last {ordered[-1]:.3f} s after the deadline")
 
 
+@pytest.mark.quiet
 def test_many_hangs_at_once_die_at_their_deadlines_and_their_slots_come_back(tmp_path: Path) -> None:
-    """The bound need hold once in three times: on two cores of which others take most, the watch is kept waiting."""
+    """The bound need hold once in three times: who else uses the two cores keeps the watch waiting."""
     with watched_pool(FLOW, "catalogue", MANY) as pool:
         for name in ("first", "second", "third"):
             wait_until(lambda: pool.pool.wait_for_idle(0) == MANY, "all slots are idle", 60)
@@ -69,6 +70,7 @@ def hang_everywhere(pool: WatchedPool, folder: Path) -> float:
     return max(*verdicts, dead)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("step", "input", "output"),
     [("add_one", 1, "2"), ("return_ten_megabytes", None, '"x{10000000}"')],

@@ -78,6 +78,7 @@ def test_a_process_is_replaced_when_a_task_leaves_it_too_large() -> None:
         assert pids[0] == pids[1] != pids[2]
 
 
+@pytest.mark.quiet
 def test_a_condemned_task_is_killed_and_others_go_on() -> None:
     with limited(Limits()) as running:
         hung = running.run("hang_blocking_all_signals", timeout=100)

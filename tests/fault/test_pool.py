@@ -90,6 +90,7 @@ def test_a_task_completes(running: RunningPool) -> None:
 HANGS = ["hang_in_regex", "hang_with_the_gil", "hang_ignoring_sigterm", "hang_blocking_all_signals"]
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_hang_is_killed_at_its_deadline_with_its_stack(running: RunningPool, hang: str) -> None:
     running.wait_for_a_slot()
@@ -120,6 +121,7 @@ def test_a_kill_takes_what_the_handler_started(running: RunningPool, tmp_path: P
     wait_until(lambda: not process_exists(pid), "the subprocess dies")
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("step", "input", "words"),
     [
@@ -255,7 +257,7 @@ def test_an_error_in_the_making_of_a_card_does_not_cost_the_verdict(
 
     with monkeypatch.context() as patched:
         patched.setattr(Autopsy, verdict, fail)
-        outcome = running.outcome(step)
+        outcome = running.outcome(step, timeout=1 if verdict == "timed_out" else 20)
     assert isinstance(outcome, Crashed)
     assert "cannot be told: ZeroDivisionError('no card')" in outcome.error
     assert running.outcome("add_one", {"value": 1}) == Completed("2")

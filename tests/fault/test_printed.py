@@ -96,6 +96,7 @@ def test_an_unfinished_line_is_logged_without_another_task(
     wait_until(lambda: lines == [said("print_bytes", "no end")], "it is logged")
 
 
+@pytest.mark.quiet
 def test_one_who_prints_for_ever_delays_nobody_and_is_logged_in_part(
     start: Callable[[int], RunningPool], lines: list[str]
 ) -> None:

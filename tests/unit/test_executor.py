@@ -174,6 +174,7 @@ def test_a_handler_runs_in_a_process_of_its_own() -> None:
     assert execute_with_timeout(lambda _: os.getpid(), None, CTX, 5) != os.getpid()
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     "handler",
     [
