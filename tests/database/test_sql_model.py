@@ -229,7 +229,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             *(flow.slug, [row["msg_id"] for row in rows], self.core.worker_id),
         )
         claimed = self.model.claim(flow, quantity)
-        assert rows == [
+        assert [{**row, "input": without_story(row["input"])} for row in rows] == [
             {
                 "flow_slug": flow.slug,
                 "run_id": task.run.run_id,
@@ -254,7 +254,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             *(flow.slug, self.core.worker_id, quantity),
         )
         claimed = self.model.claim(flow, quantity)
-        assert rows == [
+        assert [{**row, "input": without_story(row["input"])} for row in rows] == [
             {
                 "run_id": task.run.run_id,
                 "step_slug": task.state.step.slug,
