@@ -109,6 +109,8 @@ FUNCTION_FILES = (
     "_exhaust_steps",
     "_record_failed_tasks",
     "_fail_exhausted_tasks",
+    "_fail_late_tasks",
+    "_give_up_tasks",
     "_tell_cancelled_attempts",
     "_fail_tasks",
     "fail_tasks",

@@ -60,13 +60,8 @@ BEGIN
 
   IF judgements && ARRAY['recorded', 'failed', 'over'] THEN
     errors := pgflow._tell_hand_backs(run_ids, step_slugs, task_indexes, reasons, judgements);
-    IF 'recorded' = ANY(judgements) THEN
-      judgements := pgflow._record_failed_tasks(
-        run_ids, step_slugs, task_indexes, errors, outcomes, NULL, judgements
-      );
-    END IF;
     -- Tasks of a run that has failed end with it: else they would be found with a dead worker again and again.
-    PERFORM pgflow._fail_exhausted_tasks(run_ids, step_slugs, task_indexes, errors, outcomes, NULL, judgements);
+    judgements := pgflow._give_up_tasks(run_ids, step_slugs, task_indexes, errors, outcomes, NULL, judgements);
   END IF;
 
   RETURN QUERY
