@@ -31,6 +31,7 @@ BASE_FILES = ("is_valid_slug", "tables", "own_tables", "types")
 """The files of ``schema/`` that made version 1's tables and types; everything later is a migration."""
 FUNCTION_FILES = (
     "_definitions",
+    "_check_lengths",
     # Definition
     "create_flow",
     "add_step",
