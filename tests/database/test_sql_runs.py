@@ -310,6 +310,26 @@ def test_a_batch_of_nothing_does_nothing(core: Core, function: str, length: int 
     assert call_batch(core, function, dict.fromkeys(KEYS | BATCHES[function], length)) == []
 
 
+@pytest.mark.parametrize(
+    ("worker_ids", "quantity", "words"),
+    [
+        ([], 1, "1 p_flow_slugs, but 0 p_worker_ids"),
+        (None, 1, "1 p_flow_slugs, but no p_worker_ids"),
+        ([None], 1, "p_worker_ids holds NULL"),
+        ([uuid4()], -1, "p_quantity is -1"),
+        ([uuid4()], None, "p_quantity is NULL"),
+    ],
+)
+def test_a_claim_says_how_many_and_for_whom(
+    core: Core, worker_ids: list[UUID | None] | None, quantity: int | None, words: str
+) -> None:
+    core.flow("f", "a")
+    core.start("f", 1)
+    with pytest.raises(psycopg.errors.RaiseException, match=rf"claim_tasks\(\): {words}"):
+        core.rows("SELECT pgflow.claim_tasks(ARRAY['f'], %s::uuid[], %s::int)", worker_ids, quantity)
+    assert core.claim("f", 0) == []
+
+
 def test_complete_task_and_fail_task_return_the_row_as_it_is_afterwards(core: Core) -> None:
     core.flow("f", "a", "b", max_attempts=2)
     run_id = core.start("f", 1)
