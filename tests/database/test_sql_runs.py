@@ -308,6 +308,7 @@ def test_a_batch_whose_arrays_differ_in_length_is_refused(core: Core, function: 
 @pytest.mark.parametrize("length", [0, None])
 def test_a_batch_of_nothing_does_nothing(core: Core, function: str, length: int | None) -> None:
     assert call_batch(core, function, dict.fromkeys(KEYS | BATCHES[function], length)) == []
+    assert call_batch(core, function, {**dict.fromkeys(KEYS | BATCHES[function], 0), "run_ids": length}) == []
 
 
 @pytest.mark.parametrize(
