@@ -24,6 +24,9 @@ BEGIN
     ARRAY[cardinality(inputs), coalesce(cardinality(keys), cardinality(inputs))]
   );
 
+  -- Before anything that the flow's deletion waits for; see there.
+  PERFORM pg_advisory_xact_lock_shared(4, hashtext(start_flows.flow_slug));
+
   -- A run id for each input; the key's second mention in the batch gets that of the first.
   SELECT array_agg(b.run_id ORDER BY b.position) AS run_ids
   INTO batch
