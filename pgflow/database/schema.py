@@ -31,6 +31,7 @@ BASE_FILES = ("is_valid_slug", "tables", "own_tables", "types")
 """The files of ``schema/`` that made version 1's tables and types; everything later is a migration."""
 FUNCTION_FILES = (
     "_definitions",
+    "_check_lengths",
     # Definition
     "create_flow",
     "add_step",
@@ -109,6 +110,8 @@ FUNCTION_FILES = (
     "_exhaust_steps",
     "_record_failed_tasks",
     "_fail_exhausted_tasks",
+    "_fail_late_tasks",
+    "_give_up_tasks",
     "_tell_cancelled_attempts",
     "_fail_tasks",
     "fail_tasks",
@@ -130,10 +133,10 @@ FUNCTION_FILES = (
     # Workers
     "track_worker_function",
     "mark_worker_stopped",
-    # Last: who may use it
-    "privileges",
 )
-"""The other files of ``schema/``, in the order in which they can be run."""
+"""The files of ``schema/`` that make its functions, each named like its own, in the order in which they can be run."""
+RIGHTS_FILE = "privileges"
+"""The last file: who may use what the others made."""
 _REPLACED_FILES = ("is_valid_slug", *FUNCTION_FILES)
 """What an upgrade replaces: all functions."""
 
@@ -198,6 +201,11 @@ def _run(connection: psycopg.Connection[Any], script: str) -> None:
             message=f"The database's role may not install pgflow ({error.diag.message_primary}): "
             "let the owner of the schema, or for a first time one that may create schemas and extensions, run "
             "`pgflow schema install`, or the output of `pgflow schema sql`"
+        ) from error
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise SchemaError(
+            message=f"pgflow's schema cannot be upgraded: {error.diag.message_primary} ({error.diag.message_detail}). "
+            "Drop what depends on it, run `pgflow schema install`, and make it again where it is of use still"
         ) from error
 
 
@@ -269,23 +277,35 @@ def _script() -> str:
             *(_text(name) for name in BASE_FILES),
             *_migrations(after=1),
             *(_text(name) for name in FUNCTION_FILES),
+            _text(RIGHTS_FILE),
             _record(),
         ]
     )
 
 
 def _upgrade_script(version: int) -> str:
-    """From ``version`` to this one: its tables migrated, all functions replaced, with the rights that were granted."""
+    """From ``version`` to this one: its tables migrated, our functions replaced, with the rights that were granted."""
     return "\n".join(
         [
             *_migrations(after=version),
-            _text("upgrades/drop_functions"),
-            _text("is_valid_slug").replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"),
-            *(_text(name) for name in FUNCTION_FILES),
-            _text("upgrades/grant_again"),
+            _new_functions(),
+            _text("upgrades/note_functions"),
+            _text("upgrades/replace_functions"),
             _record(),
         ]
     )
+
+
+def _new_functions() -> str:
+    """A table of the functions and what makes or replaces them, in the order in which that can be run."""
+    rows = SQL(", ").join(
+        SQL("({}, {}, {})").format(
+            place, name, _text(name).replace("CREATE FUNCTION pgflow.", "CREATE OR REPLACE FUNCTION pgflow.", 1)
+        )
+        for place, name in enumerate(_REPLACED_FILES)
+    )
+    table = "CREATE TEMPORARY TABLE pgflow_new_functions (place int, name name, definition text) ON COMMIT DROP;\n"
+    return table + SQL("INSERT INTO pgflow_new_functions VALUES {};").format(rows).as_string(None)
 
 
 def _migrations(*, after: int) -> Iterator[str]:
@@ -293,13 +313,17 @@ def _migrations(*, after: int) -> Iterator[str]:
 
 
 def _record() -> str:
+    # Functions that somebody else has put into the schema are left out: the next upgrade would take them for ours.
     statement = SQL(
         "INSERT INTO pgflow.schema_versions (version, installed_by, definitions, digest) "
-        "VALUES ({}, {}, pgflow._definitions(), {}) "
+        "VALUES ({}, {}, pgflow._definitions() - ARRAY("
+        "SELECT 'declaration of function pgflow.' || p.proname FROM pg_catalog.pg_proc AS p "
+        "WHERE p.pronamespace = 'pgflow'::regnamespace AND p.proname <> ALL ({})), {}) "
         "ON CONFLICT (version) DO UPDATE SET installed_at = now(), installed_by = excluded.installed_by, "
         "definitions = excluded.definitions, digest = excluded.digest;"
     )
-    return statement.format(VERSION, f"pgflow-py {PGFLOW_VERSION}", _digest()).as_string(None)
+    installed_by = f"pgflow-py {PGFLOW_VERSION}"
+    return statement.format(VERSION, installed_by, list(_REPLACED_FILES), _digest()).as_string(None)
 
 
 @cache
@@ -351,16 +375,15 @@ def pgmq_version(connection: psycopg.Connection[Any]) -> str | None:
 def _function_problems(connection: psycopg.Connection[Any]) -> Iterator[str]:
     bodies = dict(
         connection.execute(
-            "SELECT proname, prosrc FROM pg_catalog.pg_proc WHERE pronamespace = 'pgflow'::regnamespace"
+            # Of several with one name the oldest is ours, as in pgflow._definitions().
+            "SELECT DISTINCT ON (proname) proname, prosrc FROM pg_catalog.pg_proc "
+            "WHERE pronamespace = 'pgflow'::regnamespace ORDER BY proname, oid"
         ).fetchall()
     )
     for name in _REPLACED_FILES:
-        text = _text(name)
-        if "CREATE FUNCTION" not in text:
-            continue
         if name not in bodies:
             yield f"function pgflow.{name} is missing"
-        elif bodies[name] != text.split("$$")[1]:
+        elif bodies[name] != _text(name).split("$$")[1]:
             yield f"function pgflow.{name} differs from version {VERSION}"
 
 

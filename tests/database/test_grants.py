@@ -171,6 +171,7 @@ def test_types_of_the_callers_are_not_taken_for_postgresqls(
 ) -> None:
     """With an empty search_path the caller's temporary schema comes first for types: its checks ran as the owner."""
     declare(core)
+    core.register_worker()
     run_id = core.start("f", [1, 2, 3])
     database = roles(role)
     statements = {
@@ -178,7 +179,7 @@ def test_types_of_the_callers_are_not_taken_for_postgresqls(
             "SELECT pgflow.start_flows('f', ARRAY['[1]'::jsonb])",
             "SELECT pgflow.start_flow_with_states('f', '[1]')",
         ],
-        "some_worker": ["SELECT pgflow.claim_tasks(ARRAY['f'], ARRAY[NULL]::pg_catalog.uuid[], 1)"]
+        "some_worker": [f"SELECT pgflow.claim_tasks(ARRAY['f'], ARRAY['{core.worker_id}']::pg_catalog.uuid[], 1)"]
         + [
             f"SELECT pgflow.{function}(ARRAY['{run_id}']::pg_catalog.uuid[], ARRAY['m'], ARRAY[0], {value}ARRAY[1])"
             for function, value in (

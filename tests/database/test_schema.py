@@ -31,7 +31,7 @@ OURS = {
     "record_failures", "retry_run", "stop_awaiting_tasks", "update_flow_options",
     "_has_realtime", "_option_differences", "_record_cancelled_attempts",
     "_hand_back_tasks", "_keep_messages_invisible", "_lock_messages", "_look_at_tasks", "_tell_hand_backs", "renew_tasks",
-    "requeue_tasks", "_tell_cancelled_attempts",
+    "requeue_tasks", "_tell_cancelled_attempts", "_fail_late_tasks", "_give_up_tasks", "_check_lengths",
 }  # fmt: skip
 """The functions that the contract does not know, or not as part of the core."""
 OUR_TABLES = {
@@ -223,9 +223,120 @@ def test_another_builds_functions_are_replaced(database_url: str) -> None:
         assert schema.verify(connection).problems == ()
 
 
+def upgrade(url: str) -> str:
+    """Install over what another build of this version has installed."""
+    with connect(url) as connection:
+        connection.execute("UPDATE pgflow.schema_versions SET digest = 'another'")
+        return schema.install(connection).outcome
+
+
+def functions(core: Core) -> set[str]:
+    """The functions and procedures in the schema."""
+    rows = core.rows("SELECT oid::regprocedure::text AS name FROM pg_proc WHERE pronamespace = 'pgflow'::regnamespace")
+    return {row["name"] for row in rows}
+
+
+def test_an_upgrade_of_any_version_drops_our_functions_alone(older: Core, core: Core) -> None:
+    older.rows("CREATE FUNCTION pgflow.ensure_workers() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    with connect(older.url) as connection:
+        schema.ensure(connection)
+    assert functions(older) == functions(core) | {"pgflow.ensure_workers()"}
+
+
+def test_an_upgrade_leaves_alone_what_is_not_ours(database_url: str) -> None:
+    core = Core(database_url)
+    with core.connection:
+        core.flow("f", "a")
+        run_id = core.start("f", 1)
+        for statement in (
+            "CREATE FUNCTION pgflow.ensure_workers() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE FUNCTION pgflow.cancel_run(number int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE PROCEDURE pgflow.nightly() LANGUAGE sql AS 'SELECT 1'",
+            "CREATE VIEW states AS SELECT run_id, pgflow.get_run_with_states(run_id) AS states FROM pgflow.runs",
+            "CREATE FUNCTION pgflow.helper() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT pgflow.ensure_workers(); END",
+            "GRANT EXECUTE ON FUNCTION pgflow.helper() TO PUBLIC",
+        ):
+            core.rows(statement)
+        before = functions(core)
+        for _ in range(2):  # what the first one records is what the second one takes for ours
+            assert upgrade(database_url) == "upgraded"
+            assert functions(core) == before
+        assert core.value("SELECT has_function_privilege('public', 'pgflow.helper()', 'EXECUTE')") is True
+        assert core.value("SELECT states -> 'run' ->> 'run_id' FROM states") == str(run_id)
+        with connect(database_url) as connection:
+            assert schema.verify(connection).problems == ()
+            connection.execute("DROP FUNCTION pgflow.helper(), pgflow.ensure_workers()")
+            assert schema.verify(connection).problems == ()
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        "is_local(OUT other boolean)",
+        "is_local() RETURNS text",
+        "start_flow(flow text, input jsonb, run_id uuid DEFAULT NULL) RETURNS SETOF pgflow.runs",
+        "start_flow(flow_slug text, input jsonb) RETURNS SETOF pgflow.runs",
+        "start_flow(flow_slug text, input json, run_id text) RETURNS text",
+        "was_once(flow_slug text) RETURNS text",
+    ],
+)
+def test_an_upgrade_drops_what_another_build_declared_otherwise(
+    database_url: str, core: Core, declaration: str
+) -> None:
+    name = declaration.partition("(")[0]
+    older = Core(database_url)
+    with older.connection:
+        older.rows("DROP ROLE IF EXISTS some_client")
+        older.rows("CREATE ROLE some_client")
+        older.rows(f"DROP FUNCTION IF EXISTS pgflow.{name}")
+        older.rows(f"CREATE FUNCTION pgflow.{declaration} LANGUAGE plpgsql AS 'BEGIN END'")
+        older.rows(f"GRANT EXECUTE ON FUNCTION pgflow.{name} TO some_client")
+        older.rows("UPDATE pgflow.schema_versions SET definitions = pgflow._definitions()")
+        assert upgrade(database_url) == "upgraded"
+        assert functions(older) == functions(core)
+        rows = older.rows(
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'pgflow'::regnamespace "
+            "AND has_function_privilege('some_client', oid, 'EXECUTE')"
+        )
+        assert [row["proname"] for row in rows] == [name] * (name != "was_once")
+        older.rows("DROP OWNED BY some_client")
+        older.rows("DROP ROLE some_client")
+
+
+def test_an_upgrade_that_would_break_somebodys_view_says_what_to_do(database_url: str) -> None:
+    with connect(database_url) as connection:
+        for statement in (
+            "CREATE FUNCTION pgflow.was_once() RETURNS text LANGUAGE sql AS 'SELECT 1::text'",
+            "UPDATE pgflow.schema_versions SET definitions = pgflow._definitions()",
+            "CREATE VIEW somebodys AS SELECT pgflow.was_once()",
+        ):
+            connection.execute(statement.encode())
+        words = r"pgflow\.was_once\(\) .*view somebodys depends .*Drop what depends on it, run `pgflow schema install`"
+        with pytest.raises(SchemaError, match=words):
+            upgrade(database_url)
+        connection.execute("DROP VIEW somebodys")
+        assert upgrade(database_url) == "upgraded"
+
+
+def test_whoever_upgrades_owns_all_functions(database_url: str) -> None:
+    core = Core(database_url)
+    with core.connection:
+        core.rows("DROP ROLE IF EXISTS former_owner")
+        core.rows("CREATE ROLE former_owner")
+        core.rows("ALTER FUNCTION pgflow.claim_tasks OWNER TO former_owner")
+        assert upgrade(database_url) == "upgraded"
+        owners = "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'pgflow'::regnamespace"
+        assert core.value(owners) == core.value("SELECT current_user::text")
+        core.rows("DROP ROLE former_owner")
+
+
 def test_every_file_is_installed() -> None:
     folder = Path(schema.__file__).parent / "schema"
-    assert {path.stem for path in folder.glob("*.sql")} == {*schema.BASE_FILES, *schema.FUNCTION_FILES}
+    assert {path.stem for path in folder.glob("*.sql")} == {
+        *schema.BASE_FILES,
+        *schema.FUNCTION_FILES,
+        schema.RIGHTS_FILE,
+    }
     assert {path.stem for path in (folder / "migrations").glob("*.sql")} == {
         str(version) for version in range(2, schema.VERSION + 1)
     }

@@ -169,6 +169,29 @@ def test_attempts_that_their_run_or_step_ended_are_cancelled_and_stay_so(core: C
     }
 
 
+@pytest.mark.parametrize("function", ["fail_tasks", "requeue_tasks"])
+@pytest.mark.parametrize("end", ["condition", "type violation"])
+def test_an_attempt_that_fails_with_another_that_is_recorded_and_fails_the_run_is_told_once(
+    core: Core, function: str, end: str
+) -> None:
+    core.flow("f", "a", "b", *(["m* <- a"] if end == "type violation" else []))
+    if end == "condition":
+        core.step("f", "c <- a", required_input_pattern={"a": 1}, when_unmet="fail")
+    core.rows("SELECT pgflow.record_failures('f', 'a')")
+    run_id = core.start("f", 1)
+    tasks = core.claim("f")
+    if function == "fail_tasks":
+        core.fail(tasks, ["ea", "eb"])
+        outcome = "failed"
+    else:
+        core.rows("UPDATE pgflow.step_tasks SET requeued_count = 3")
+        core.requeue(tasks)
+        outcome = "crashed"
+    assert core.run(run_id)["status"] == "failed"
+    assert sorted(history(core)) == [("a", 0, 1, outcome), ("b", 0, 1, outcome)]
+    assert core.queue("f") == []
+
+
 def test_a_task_that_has_stalled_for_good_is_neither_retried_nor_released(core: Core) -> None:
     """Its message is archived: it would wait for ever in no queue."""
     core.flow("f", "a", max_attempts=9)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 
 from tests.support.sql import Core, while_waiting_for
+from tests.support.waiting import wait_until
 
 
 def test_a_verdict_that_waited_is_not_earlier_than_what_it_judges(core: Core, other: Core) -> None:
@@ -73,6 +77,64 @@ def test_two_starts_with_one_key_at_once_give_one_run(core: Core, other: Core) -
     assert [row["run_id"] for row in first] == [row["run_id"] for row in reversed(second)]
     assert [row["is_new"] for row in first + second] == [True, True, False, False]
     assert core.value("SELECT count(*) FROM pgflow.runs") == 2
+
+
+STARTS = {
+    "start_flow": "SELECT run_id FROM pgflow.start_flow('f', '1')",
+    "start_flows": "SELECT run_id FROM pgflow.start_flows('f', ARRAY['1'::jsonb], ARRAY['key'])",
+}
+EDITED = {"steps": [{"slug": "a", "stepType": "single", "dependencies": []}], "options": {}}
+DELETIONS = {
+    "delete": "SELECT pgflow.delete_flow_and_data('f')",
+    "recompile": f"SELECT pgflow.ensure_flow_compiled('f', '{json.dumps(EDITED)}', true)",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("deletion", DELETIONS)
+def test_a_run_that_is_started_while_its_flow_is_deleted_is_deleted_too(
+    core: Core, other: Core, start: str, deletion: str
+) -> None:
+    core.flow("f", "a", "b <- a")
+    core.start("f", 1)
+    while_waiting_for(core, lambda: core.rows(STARTS[start]), lambda: other.rows(DELETIONS[deletion]))
+    for table in ("runs", "step_states", "step_tasks", "run_keys"):
+        assert core.rows(f"SELECT FROM pgflow.{table}") == []
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_start_that_waits_for_its_flow_to_be_deleted_finds_none(core: Core, other: Core, start: str) -> None:
+    core.flow("f", "a", "b <- a")
+    core.start("f", 1)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="runs_flow_slug_fkey"):
+        while_waiting_for(core, lambda: core.rows(DELETIONS["delete"]), lambda: other.rows(STARTS[start]))
+    assert core.rows("SELECT FROM pgflow.run_keys") == []
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_start_that_waits_for_its_flow_to_be_recompiled_starts_the_new_one(
+    core: Core, other: Core, start: str
+) -> None:
+    core.flow("f", "a", "b <- a")
+    _, (row,) = while_waiting_for(core, lambda: core.rows(DELETIONS["recompile"]), lambda: other.rows(STARTS[start]))
+    assert core.statuses(row["run_id"]) == {"a": "started"}
+
+
+def test_a_deletion_waits_for_whoever_works_on_the_flow(core: Core, other: Core) -> None:
+    """The completion adds tasks, which refer to the flow, after the deletion has begun."""
+    core.flow("f", "a", "b <- a")
+    core.start("f", 1)
+    tasks = core.claim("f")
+    with ThreadPoolExecutor(1) as thread:
+        with core.connection.transaction():
+            core.rows("SELECT FROM pgflow.runs FOR UPDATE")
+            deletion = thread.submit(other.rows, DELETIONS["delete"])
+            wait_until(lambda: core.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), "the deletion waits")
+            assert core.complete(tasks, [1]) == ["completed"]
+            assert len(core.claim("f")) == 1
+        deletion.result(20)
+    assert core.rows("SELECT FROM pgflow.flows") == []
+    assert core.value("SELECT to_regclass('pgmq.q_f')") is None
 
 
 def test_the_last_two_tasks_of_a_map_at_once_complete_it_once(core: Core, other: Core) -> None:

@@ -243,6 +243,15 @@ def test_a_notification_that_is_too_long_goes_without_its_data(
     }
 
 
+def test_a_skip_reason_may_be_of_any_length(notifying: Core, listener: psycopg.Connection[Any]) -> None:
+    notifying.flow("f", "a")
+    run_id = notifying.start("f", 1)
+    assert notifying.value("SELECT pgflow._cascade_force_skip_steps(%s, 'a', %s)", run_id, "r" * 9000) == 1
+    *_, skipped = heard(listener, 3)
+    assert (skipped["event"], skipped["truncated"]) == ("step:a:skipped", True)
+    assert skipped["payload"].keys() == {*("event_type", "run_id", "flow_slug", "step_slug", "status", "skipped_at")}
+
+
 def test_a_realtime_that_the_owner_may_not_use_is_none(told: Core) -> None:
     """A Supabase database whose pgflow belongs to an ordinary role: nothing is told, and nothing fails."""
     told.rows("DROP ROLE IF EXISTS some_owner")

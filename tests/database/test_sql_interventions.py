@@ -42,6 +42,15 @@ def test_a_cancelled_run_fails_with_its_started_steps(core: Core) -> None:
     assert [task["status"] for task in core.tasks(run_id)] == ["completed", "started", "queued"]
 
 
+def test_a_run_whose_queue_is_lost_is_cancelled_all_the_same(core: Core) -> None:
+    core.flow("f", "a", "b")
+    run_id = core.start("f", 1)
+    core.claim("f", 1)
+    core.rows("SELECT pgmq.drop_queue('f')")
+    assert cancel(core, run_id) == "cancelled"
+    assert core.statuses(run_id) == {"a": "failed", "b": "failed"}
+
+
 def test_what_is_reported_after_a_cancellation_changes_no_step(core: Core) -> None:
     core.flow("f", "m*", max_attempts=3)
     run_id = core.start("f", [1, 2])

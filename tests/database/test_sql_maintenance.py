@@ -139,6 +139,18 @@ def test_pruning_deletes_the_messages_that_a_failed_run_left(core: Core) -> None
     assert core.rows("SELECT run_id FROM pgflow.runs WHERE run_id = %s", run_id) == []
 
 
+def test_pruning_deletes_runs_whose_queue_is_lost(core: Core) -> None:
+    core.flow("f", "a")
+    core.flow("g", "a")
+    core.start("f", 1)
+    core.start("g", 1)
+    core.complete([*core.claim("f"), *core.claim("g")], [1, 1])
+    core.rows("SELECT pgmq.drop_queue('f')")
+    core.rows("SELECT pgflow.prune_data_older_than(interval '-1 second')")
+    assert core.rows("SELECT FROM pgflow.runs") == []
+    assert core.archived("g") == 0
+
+
 def test_pruning_passes_over_runs_that_somebody_works_on(core: Core, other: Core) -> None:
     core.flow("f", "a")
     run_id = core.start("f", 1)

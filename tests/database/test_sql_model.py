@@ -229,7 +229,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             *(flow.slug, [row["msg_id"] for row in rows], self.core.worker_id),
         )
         claimed = self.model.claim(flow, quantity)
-        assert rows == [
+        assert [{**row, "input": without_story(row["input"])} for row in rows] == [
             {
                 "flow_slug": flow.slug,
                 "run_id": task.run.run_id,
@@ -254,7 +254,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             *(flow.slug, self.core.worker_id, quantity),
         )
         claimed = self.model.claim(flow, quantity)
-        assert rows == [
+        assert [{**row, "input": without_story(row["input"])} for row in rows] == [
             {
                 "run_id": task.run.run_id,
                 "step_slug": task.state.step.slug,
@@ -403,6 +403,18 @@ class CallsAgainstModel(RuleBasedStateMachine):
                 "message_id FROM pgflow.step_tasks WHERE flow_slug = %s",
                 flow.slug,
             ),
+            "task_attempts": self.keyed(
+                ("run_id", "step_slug", "task_index", "position"),
+                """
+                SELECT
+                  a.run_id, a.step_slug, a.task_index, a.attempt, a.outcome, a.error_message,
+                  row_number() OVER (PARTITION BY a.run_id, a.step_slug, a.task_index ORDER BY a.attempt_id) AS position
+                FROM pgflow.task_attempts AS a
+                JOIN pgflow.runs AS r ON r.run_id = a.run_id
+                WHERE r.flow_slug = %s
+                """,
+                flow.slug,
+            ),
             "messages": self.keyed(
                 ("msg_id",),
                 f"""
@@ -507,6 +519,11 @@ def expected_tables(runs: Sequence[Run]) -> dict[str, dict[Any, Row]]:
                 "message_id": task.message_id,
             }
             for task in tasks
+        },
+        "task_attempts": {
+            (*task_key(task), position): {"attempt": attempt, "outcome": outcome, "error_message": error_message}
+            for task in tasks
+            for position, (attempt, outcome, error_message) in enumerate(task.history, start=1)
         },
         "messages": {
             (message_id,): {

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.support.sql import Core
+from tests.support.sql import Core, Row
 
 
 def test_a_run_goes_from_its_input_to_the_outputs_of_its_leaves(core: Core) -> None:
@@ -259,6 +259,76 @@ def test_unknown_tasks_are_told_apart(core: Core) -> None:
     assert core.complete([stranger, task], [1, 2]) == ["unknown", "completed"]
     assert core.fail([stranger], ["x"]) == ["unknown"]
     assert core.rows("SELECT * FROM pgflow.complete_task(%s, 'nobody', 0, '1')", run_id) == []
+
+
+BATCHES = {
+    "complete_tasks": {"outputs": "jsonb", "attempts": "int", "worker_ids": "uuid", "message_ids": "bigint", "evidence": "jsonb"},
+    "fail_tasks": {
+        "error_messages": "text", "attempts": "int", "retry_delays": "int", "outcomes": "text", "worker_ids": "uuid",
+        "message_ids": "bigint", "evidence": "jsonb",
+    },
+    "release_tasks": {"attempts": "int", "worker_ids": "uuid", "message_ids": "bigint"},
+    "requeue_tasks": {"reasons": "text", "attempts": "int", "worker_ids": "uuid", "message_ids": "bigint"},
+    "renew_tasks": {"attempts": "int", "worker_ids": "uuid", "message_ids": "bigint", "visible_seconds": "int"},
+}  # fmt: skip
+"""The arrays that a batch is given beside the tasks' keys."""
+KEYS = {"run_ids": "uuid", "step_slugs": "text", "task_indexes": "int"}
+NEEDED = {*KEYS, "outputs", "error_messages", "reasons"}
+
+
+def call_batch(core: Core, function: str, lengths: dict[str, int | None]) -> list[Row]:
+    """Call a function with arrays of NULLs: two elements each, but for those of which ``lengths`` says something else."""
+    types = KEYS | BATCHES[function]
+    arguments = [
+        f"{name} => array_fill(NULL::{type}, ARRAY[%s])" if lengths.get(name, 2) is not None else f"{name} => NULL"
+        for name, type in types.items()
+    ]
+    given = [length for name in types if (length := lengths.get(name, 2)) is not None]
+    return core.rows(f"SELECT * FROM pgflow.{function}({', '.join(arguments)})", *given)
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [(function, argument) for function, others in BATCHES.items() for argument in [*list(KEYS)[1:], *others]],
+)
+def test_a_batch_whose_arrays_differ_in_length_is_refused(core: Core, function: str, argument: str) -> None:
+    assert len(call_batch(core, function, {})) == 2
+    for length in (1, 3):
+        words = rf"{function}\(\): 2 run_ids, but {length} {argument}"
+        with pytest.raises(psycopg.errors.RaiseException, match=words):
+            call_batch(core, function, {argument: length})
+    if argument in NEEDED:
+        with pytest.raises(psycopg.errors.RaiseException, match=rf"2 run_ids, but no {argument}"):
+            call_batch(core, function, {argument: None})
+    else:
+        assert len(call_batch(core, function, {argument: None})) == 2
+
+
+@pytest.mark.parametrize("function", BATCHES)
+@pytest.mark.parametrize("length", [0, None])
+def test_a_batch_of_nothing_does_nothing(core: Core, function: str, length: int | None) -> None:
+    assert call_batch(core, function, dict.fromkeys(KEYS | BATCHES[function], length)) == []
+    assert call_batch(core, function, {**dict.fromkeys(KEYS | BATCHES[function], 0), "run_ids": length}) == []
+
+
+@pytest.mark.parametrize(
+    ("worker_ids", "quantity", "words"),
+    [
+        ([], 1, "1 p_flow_slugs, but 0 p_worker_ids"),
+        (None, 1, "1 p_flow_slugs, but no p_worker_ids"),
+        ([None], 1, "p_worker_ids holds NULL"),
+        ([uuid4()], -1, "p_quantity is -1"),
+        ([uuid4()], None, "p_quantity is NULL"),
+    ],
+)
+def test_a_claim_says_how_many_and_for_whom(
+    core: Core, worker_ids: list[UUID | None] | None, quantity: int | None, words: str
+) -> None:
+    core.flow("f", "a")
+    core.start("f", 1)
+    with pytest.raises(psycopg.errors.RaiseException, match=rf"claim_tasks\(\): {words}"):
+        core.rows("SELECT pgflow.claim_tasks(ARRAY['f'], %s::uuid[], %s::int)", worker_ids, quantity)
+    assert core.claim("f", 0) == []
 
 
 def test_complete_task_and_fail_task_return_the_row_as_it_is_afterwards(core: Core) -> None:

@@ -98,8 +98,8 @@ class Flow:
 
 @dataclass(eq=False)
 class Task:
-    """A row of step_tasks, and where its message is. The message's id is told to the model. Messages from before the
-    run was retried are all archived."""
+    """A row of step_tasks, where its message is, and how its attempts ended: which, outcome and error. The message's id is
+    told to the model. Messages from before the run was retried are all archived."""
 
     state: StepState
     index: int
@@ -111,6 +111,7 @@ class Task:
     message_place: str = "queue"
     message_id: int | None = None
     former_message_ids: list[int] = field(default_factory=list)
+    history: list[tuple[int, str, str | None]] = field(default_factory=list)
 
     @property
     def run(self) -> Run:
@@ -131,6 +132,10 @@ class Task:
             source = self.run.states[step.deps[0]].output if step.deps else self.run.input
             return data(source)[self.index]
         return self.state.input
+
+    def end_attempt(self, outcome: str, error_message: str | None = None) -> None:
+        """An attempt is over; each is once."""
+        self.history.append((self.attempts, outcome, error_message))
 
 
 @dataclass(eq=False)
@@ -241,6 +246,7 @@ class Model:
         """Hand tasks back, without an attempt spent."""
         verdicts = _judge(reports)
         for report in _having(reports, verdicts, "ready"):
+            report.task.end_attempt("released")
             report.task.status = "queued"
             report.task.attempts -= 1
         return ["released" if verdict == "ready" else verdict for verdict in verdicts]
@@ -268,6 +274,7 @@ class Model:
                 )
 
         for report in _having(reports, verdicts, "retried"):
+            report.task.end_attempt("failed", report.error_message)
             report.task.status, report.task.error_message = "queued", report.error_message
         return self._give_up(reports, verdicts, "failed")
 
@@ -280,6 +287,7 @@ class Model:
                 records = task.state.step.records_failures
                 verdicts[position] = "requeued" if task.requeued < 3 else "recorded" if records else "failed"
         for report in _having(reports, verdicts, "requeued"):
+            report.task.end_attempt("requeued", report.error_message)
             report.task.status = "queued"
             report.task.attempts -= 1
             report.task.requeued += 1
@@ -290,18 +298,19 @@ class Model:
         return self._give_up(told, verdicts, "crashed")
 
     def _give_up(self, reports: Sequence[Report], verdicts: Sequence[str], outcome: str) -> list[str]:
+        ending: dict[StepState, str | None] = {}
+        for report in _having(reports, verdicts, "failed"):
+            report.task.end_attempt(outcome, report.error_message)
+            report.task.status, report.task.error_message = "failed", report.error_message
+            report.task.message_place = "archive"
+            ending.setdefault(report.task.state, report.error_message)
+
         verdicts = self._record(reports, verdicts, outcome)
         for report in _having(reports, verdicts, "over"):
             if report.task.run.status == "failed" and report.task.status == "started":
                 report.task.status, report.task.error_message = "failed", report.error_message
             report.task.message_place = "archive"
 
-        ending: dict[StepState, str | None] = {}
-        for report in _having(reports, verdicts, "failed"):
-            if report.task.status == "started":
-                report.task.status, report.task.error_message = "failed", report.error_message
-                report.task.message_place = "archive"
-                ending.setdefault(report.task.state, report.error_message)
         for state, error_message in ending.items():
             if state.step.when_exhausted == "fail" and state.run.status == "started":
                 _fail_steps([state], error_message)
@@ -334,7 +343,8 @@ class Model:
             )
             for report in reports
         ]
-        done = _complete_ready(with_errors, ["ready" if verdict == "recorded" else verdict for verdict in verdicts])
+        judged = ["ready" if verdict == "recorded" else verdict for verdict in verdicts]
+        done = _complete_ready(with_errors, judged, outcome)
         _advance(*runs)
         return ["recorded" if verdict == "completed" else verdict for verdict in done]
 
@@ -359,7 +369,9 @@ class Model:
                 for task in state.tasks:
                     if task.status != "completed":
                         former = [*task.former_message_ids, task.message_id or 0]
-                        state.tasks[task.index] = Task(state, task.index, former_message_ids=former)
+                        state.tasks[task.index] = Task(
+                            state, task.index, former_message_ids=former, history=task.history
+                        )
         _advance(run)
         return "failed" if run.status == "failed" else "retried"
 
@@ -381,8 +393,8 @@ def _judge(reports: Sequence[Report]) -> list[str]:
     return verdicts
 
 
-def _complete_ready(reports: Sequence[Report], verdicts: Sequence[str]) -> list[str]:
-    """Complete what is ready. The first output of a run that cannot feed its map fails the run, after all others are
+def _complete_ready(reports: Sequence[Report], verdicts: Sequence[str], outcome: str | None = None) -> list[str]:
+    """Complete what is ready; the attempts are said to have come to ``outcome``, if that is given. The first output of a run that cannot feed its map fails the run, after all others are
     done; by the contract a task that is queued can fail so too, if the report does not say whom it is from."""
     verdicts = list(verdicts)
     violations: dict[Run, tuple[Report, Step]] = {}
@@ -400,6 +412,7 @@ def _complete_ready(reports: Sequence[Report], verdicts: Sequence[str]) -> list[
     completed_steps = []
     for report in _having(reports, verdicts, "ready"):
         task, state = report.task, report.task.state
+        task.end_attempt(outcome or "completed", report.error_message)
         task.status, task.output, task.message_place = "completed", report.output, "archive"
         task.error_message = report.error_message or task.error_message
         assert state.remaining_tasks is not None
@@ -411,13 +424,17 @@ def _complete_ready(reports: Sequence[Report], verdicts: Sequence[str]) -> list[
 
     for report, waiting_map in violations.values():
         produced = type_name(report.output)
+        was_started = report.task.status == "started"
+        report.task.status, report.task.output = "failed", report.output
+        report.task.message_place = "archive"
+        report.task.error_message = f"[TYPE_VIOLATION] Produced {produced} instead of array"
+        if was_started:
+            report.task.end_attempt(outcome or "failed", report.error_message or report.task.error_message)
         _fail_steps(
             [report.task.state],
             f"[TYPE_VIOLATION] Map step {waiting_map.slug} expects array input "
             f"but dependency {report.task.state.step.slug} produced {produced}",
         )
-        report.task.status, report.task.output = "failed", report.output
-        report.task.error_message = f"[TYPE_VIOLATION] Produced {produced} instead of array"
     return ["completed" if verdict == "ready" else verdict for verdict in verdicts]
 
 
@@ -495,6 +512,8 @@ def _skip_step(state: StepState, reason: str, error_message: str | None = None) 
     state.remaining_tasks = None
     state.run.remaining_steps -= 1
     for task in state.tasks:
+        if task.status == "started":
+            task.end_attempt("cancelled")
         if task.status in ("queued", "started"):
             task.status, task.message_place = "skipped", "archive"
 
@@ -512,8 +531,12 @@ def _fail_steps(states: Sequence[StepState], error_message: str | None) -> None:
 
 
 def _fail_run(run: Run) -> None:
+    if run.status == "failed":
+        return
     run.status = "failed"
     for task in run.tasks:
+        if task.status == "started":
+            task.end_attempt("cancelled")
         if task.status in ("queued", "started"):
             task.message_place = "archive"
 

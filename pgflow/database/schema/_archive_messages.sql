@@ -1,4 +1,5 @@
--- Archive messages of several flows' queues; one call of pgmq for each flow. Messages that are not there are no error.
+-- Archive messages of several flows' queues; one call of pgmq for each flow. Messages that are not there are no error,
+-- and neither is a queue that somebody has dropped: its flow's runs end all the same.
 CREATE FUNCTION pgflow._archive_messages(flow_slugs text[], message_ids bigint[])
 RETURNS void
 LANGUAGE plpgsql
@@ -12,6 +13,8 @@ BEGIN
     WHERE m.message_id IS NOT NULL
     GROUP BY m.flow_slug
     ORDER BY m.flow_slug
-  ) AS q;
+    OFFSET 0  -- looked for once a flow, not once a message
+  ) AS q
+  WHERE to_regclass(format('pgmq.%I', pgmq.format_table_name(q.flow_slug, 'q'))) IS NOT NULL;
 END
 $$;

@@ -1,5 +1,5 @@
 -- What the schema looks like: each column, constraint and index by its name, each function but for its body. For
--- verifying.
+-- verifying, and for telling at an upgrade which functions are ours.
 CREATE FUNCTION pgflow._definitions()
 RETURNS jsonb
 LANGUAGE sql
@@ -34,18 +34,22 @@ AS $$
     FROM relation AS r
     WHERE r.relkind = 'i'
     UNION ALL
-    SELECT
-      format('declaration of function pgflow.%s', p.proname),
-      format(
-        '(%s) RETURNS %s, volatility %s, security %s%s',
-        pg_catalog.pg_get_function_arguments(p.oid),
-        pg_catalog.pg_get_function_result(p.oid),
-        p.provolatile,
-        CASE WHEN p.prosecdef THEN 'definer' ELSE 'invoker' END,
-        '; ' || pg_catalog.array_to_string(p.proconfig, ', ')
-      )
-    FROM pg_catalog.pg_proc AS p
-    WHERE p.pronamespace = 'pgflow'::regnamespace
+    (
+      -- Of several functions with one name the oldest is ours.
+      SELECT DISTINCT ON (p.proname)
+        format('declaration of function pgflow.%s', p.proname),
+        format(
+          '(%s) RETURNS %s, volatility %s, security %s%s',
+          pg_catalog.pg_get_function_arguments(p.oid),
+          pg_catalog.pg_get_function_result(p.oid),
+          p.provolatile,
+          CASE WHEN p.prosecdef THEN 'definer' ELSE 'invoker' END,
+          '; ' || pg_catalog.array_to_string(p.proconfig, ', ')
+        )
+      FROM pg_catalog.pg_proc AS p
+      WHERE p.pronamespace = 'pgflow'::regnamespace
+      ORDER BY p.proname, p.oid
+    )
   )
   SELECT jsonb_object_agg(definition.name, definition.text) FROM definition
 $$;

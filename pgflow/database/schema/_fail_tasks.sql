@@ -79,14 +79,8 @@ BEGIN
     WHERE b.judgement = 'retried';
   END IF;
 
-  IF 'recorded' = ANY(judgements) THEN
-    judgements := pgflow._record_failed_tasks(
-      run_ids, step_slugs, task_indexes, error_messages, kinds, evidence, judgements
-    );
-  END IF;
-
-  IF judgements && ARRAY['failed', 'over'] THEN
-    PERFORM pgflow._fail_exhausted_tasks(
+  IF judgements && ARRAY['recorded', 'failed', 'over'] THEN
+    judgements := pgflow._give_up_tasks(
       run_ids, step_slugs, task_indexes, error_messages, kinds, evidence, judgements
     );
   END IF;

@@ -1,6 +1,7 @@
 -- Send events, in the order of the arrays: through realtime, or as notifications on pgflow_events, {"event", "topic",
 -- "payload"}. A notification holds less than 8,000 bytes and would fail the caller's transaction otherwise, so a longer
--- one goes without input, output and error_message, and says "truncated": true.
+-- one goes without input, output, error_message and skip_reason, which are as long as somebody made them, and says
+-- "truncated": true.
 CREATE FUNCTION pgflow._send_events(run_ids uuid[], events text[], payloads jsonb[])
 RETURNS void
 LANGUAGE plpgsql
@@ -21,7 +22,7 @@ BEGIN
     CASE
       WHEN octet_length(n.message::text) < 8000 THEN n.message::text
       ELSE (
-        jsonb_set(n.message, '{payload}', (n.message -> 'payload') - '{input,output,error_message}'::text[])
+        jsonb_set(n.message, '{payload}', (n.message -> 'payload') - '{input,output,error_message,skip_reason}'::text[])
         || '{"truncated": true}'
       )::text
     END

@@ -23,6 +23,17 @@ DECLARE
   started bigint;
   quantity int := p_quantity;
 BEGIN
+  PERFORM pgflow._check_lengths(
+    'claim_tasks', ARRAY['p_flow_slugs', 'p_worker_ids'], ARRAY[cardinality(p_flow_slugs), cardinality(p_worker_ids)]
+  );
+  IF array_position(p_worker_ids, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION 'claim_tasks(): p_worker_ids holds NULL, but whose tasks these are must be known';
+  END IF;
+  -- NULL would be the whole queue.
+  IF p_quantity IS NULL OR p_quantity < 0 THEN
+    RAISE EXCEPTION 'claim_tasks(): p_quantity is %, but must be 0 or more', coalesce(p_quantity::text, 'NULL');
+  END IF;
+
   -- In random order, so that a flow with a long queue does not keep the others from being served.
   FOR flow IN
     SELECT f.slug, f.worker_id

@@ -18,6 +18,20 @@ LANGUAGE sql
 SECURITY DEFINER
 SET search_path TO pg_catalog, pg_temp
 AS $$
+  SELECT pgflow._check_lengths(
+    'complete_tasks',
+    ARRAY['run_ids', 'step_slugs', 'task_indexes', 'outputs', 'attempts', 'worker_ids', 'message_ids', 'evidence'],
+    ARRAY[
+      cardinality(run_ids),
+      cardinality(step_slugs),
+      cardinality(task_indexes),
+      cardinality(outputs),
+      coalesce(cardinality(attempts), cardinality(run_ids)),
+      coalesce(cardinality(worker_ids), cardinality(run_ids)),
+      coalesce(cardinality(message_ids), cardinality(run_ids)),
+      coalesce(cardinality(evidence), cardinality(run_ids))
+    ]
+  );
   SELECT t.ordinal, t.verdict
   FROM pgflow._complete_tasks(
     run_ids, step_slugs, task_indexes, outputs, attempts, worker_ids, message_ids, evidence

@@ -23,6 +23,25 @@ LANGUAGE sql
 SECURITY DEFINER
 SET search_path TO pg_catalog, pg_temp
 AS $$
+  SELECT pgflow._check_lengths(
+    'fail_tasks',
+    ARRAY[
+      'run_ids', 'step_slugs', 'task_indexes', 'error_messages', 'attempts', 'retry_delays', 'outcomes', 'worker_ids',
+      'message_ids', 'evidence'
+    ],
+    ARRAY[
+      cardinality(run_ids),
+      cardinality(step_slugs),
+      cardinality(task_indexes),
+      cardinality(error_messages),
+      coalesce(cardinality(attempts), cardinality(run_ids)),
+      coalesce(cardinality(retry_delays), cardinality(run_ids)),
+      coalesce(cardinality(outcomes), cardinality(run_ids)),
+      coalesce(cardinality(worker_ids), cardinality(run_ids)),
+      coalesce(cardinality(message_ids), cardinality(run_ids)),
+      coalesce(cardinality(evidence), cardinality(run_ids))
+    ]
+  );
   SELECT t.ordinal, t.verdict
   FROM pgflow._fail_tasks(
     run_ids, step_slugs, task_indexes, error_messages, attempts, retry_delays, outcomes, worker_ids, message_ids, evidence

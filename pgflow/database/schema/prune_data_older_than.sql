@@ -29,7 +29,9 @@ BEGIN
     WHERE t.run_id = ANY(old_runs) AND t.message_id IS NOT NULL
     GROUP BY t.flow_slug
     ORDER BY t.flow_slug
-  ) AS m;
+    OFFSET 0
+  ) AS m
+  WHERE to_regclass(format('pgmq.%I', pgmq.format_table_name(m.flow_slug, 'q'))) IS NOT NULL;
   DELETE FROM pgflow.task_attempts AS a WHERE a.run_id = ANY(old_runs);
   DELETE FROM pgflow.step_tasks AS t WHERE t.run_id = ANY(old_runs);
   DELETE FROM pgflow.step_states AS s WHERE s.run_id = ANY(old_runs);

@@ -21,10 +21,22 @@ SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
 AS $$
 DECLARE
-  judgements text[] := pgflow._judge_tasks(
-    run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids
-  );
+  judgements text[];
 BEGIN
+  PERFORM pgflow._check_lengths(
+    'release_tasks',
+    ARRAY['run_ids', 'step_slugs', 'task_indexes', 'attempts', 'worker_ids', 'message_ids'],
+    ARRAY[
+      cardinality(run_ids),
+      cardinality(step_slugs),
+      cardinality(task_indexes),
+      coalesce(cardinality(attempts), cardinality(run_ids)),
+      coalesce(cardinality(worker_ids), cardinality(run_ids)),
+      coalesce(cardinality(message_ids), cardinality(run_ids))
+    ]
+  );
+
+  judgements := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids);
   -- Of a task that has stalled for good the message is archived: retry_run sends another.
   judgements := ARRAY(
     SELECT

@@ -30,6 +30,20 @@ DECLARE
   locked record;
   judgements text[];
 BEGIN
+  PERFORM pgflow._check_lengths(
+    'renew_tasks',
+    ARRAY['run_ids', 'step_slugs', 'task_indexes', 'attempts', 'worker_ids', 'message_ids', 'visible_seconds'],
+    ARRAY[
+      cardinality(run_ids),
+      cardinality(step_slugs),
+      cardinality(task_indexes),
+      coalesce(cardinality(attempts), cardinality(run_ids)),
+      coalesce(cardinality(worker_ids), cardinality(run_ids)),
+      coalesce(cardinality(message_ids), cardinality(run_ids)),
+      coalesce(cardinality(visible_seconds), cardinality(run_ids))
+    ]
+  );
+
   SELECT array_agg(m.flow_slug) AS flow_slugs, array_agg(m.position_locked) AS positions
   INTO locked
   FROM (

@@ -24,10 +24,25 @@ SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
 AS $$
 DECLARE
-  judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids);
-  outcomes CONSTANT text[] := array_fill('crashed'::text, ARRAY[cardinality(run_ids)]);
+  judgements text[];
+  outcomes CONSTANT text[] := array_fill('crashed'::text, ARRAY[coalesce(cardinality(run_ids), 0)]);
   errors text[];
 BEGIN
+  PERFORM pgflow._check_lengths(
+    'requeue_tasks',
+    ARRAY['run_ids', 'step_slugs', 'task_indexes', 'reasons', 'attempts', 'worker_ids', 'message_ids'],
+    ARRAY[
+      cardinality(run_ids),
+      cardinality(step_slugs),
+      cardinality(task_indexes),
+      cardinality(reasons),
+      coalesce(cardinality(attempts), cardinality(run_ids)),
+      coalesce(cardinality(worker_ids), cardinality(run_ids)),
+      coalesce(cardinality(message_ids), cardinality(run_ids))
+    ]
+  );
+
+  judgements := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids);
   judgements := ARRAY(
     SELECT
       CASE
@@ -60,13 +75,8 @@ BEGIN
 
   IF judgements && ARRAY['recorded', 'failed', 'over'] THEN
     errors := pgflow._tell_hand_backs(run_ids, step_slugs, task_indexes, reasons, judgements);
-    IF 'recorded' = ANY(judgements) THEN
-      judgements := pgflow._record_failed_tasks(
-        run_ids, step_slugs, task_indexes, errors, outcomes, NULL, judgements
-      );
-    END IF;
     -- Tasks of a run that has failed end with it: else they would be found with a dead worker again and again.
-    PERFORM pgflow._fail_exhausted_tasks(run_ids, step_slugs, task_indexes, errors, outcomes, NULL, judgements);
+    judgements := pgflow._give_up_tasks(run_ids, step_slugs, task_indexes, errors, outcomes, NULL, judgements);
   END IF;
 
   RETURN QUERY

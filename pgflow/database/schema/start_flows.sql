@@ -18,9 +18,14 @@ DECLARE
   batch record;
   starting record;
 BEGIN
-  IF keys IS NOT NULL AND cardinality(keys) <> cardinality(inputs) THEN
-    RAISE EXCEPTION 'start_flows(): % inputs, but % keys', cardinality(inputs), cardinality(keys);
-  END IF;
+  PERFORM pgflow._check_lengths(
+    'start_flows',
+    ARRAY['inputs', 'keys'],
+    ARRAY[cardinality(inputs), coalesce(cardinality(keys), cardinality(inputs))]
+  );
+
+  -- Before anything that the flow's deletion waits for; see there.
+  PERFORM pg_advisory_xact_lock_shared(4, hashtext(start_flows.flow_slug));
 
   -- A run id for each input; the key's second mention in the batch gets that of the first.
   SELECT array_agg(b.run_id ORDER BY b.position) AS run_ids
