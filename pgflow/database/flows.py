@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,8 +31,8 @@ def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_d
     """Define the flow as its shape says, or verify that it is defined so.
 
     With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing
-    is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's,
-    where the database has our SQL core and its role may; tasks that run keep those with which they were claimed.
+    is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's;
+    where the role may not, a warning names them. Tasks that run keep those with which they were claimed.
     """
     row = database.fetch_one(
         "compile_flow", {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
@@ -43,19 +44,44 @@ def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_d
 
 
 def _update_options(database: Database, flow_slug: str, shape_json: str) -> tuple[str, ...]:
+    flow = {"flow_slug": flow_slug, "shape": shape_json}
     try:
-        row = database.fetch_one("update_flow_options", {"flow_slug": flow_slug, "shape": shape_json})
-    except psycopg.errors.UndefinedFunction:  # a core with the contract's functions alone
-        return ()
+        return _updated(database, flow)
     except psycopg.errors.InsufficientPrivilege:
+        differences = option_differences(database, flow_slug, shape_json)
+    if differences:
         logger.warning(
-            "%s: the options in the database differ from the code's and stay, for want of rights: let the owner of the "
-            "schema run `pgflow compile`",
+            "%s: the options in the database differ from the code's and stay, for want of rights (%s): let the owner "
+            "of the schema run `pgflow compile`",
             flow_slug,
+            "; ".join(differences),
         )
-        return ()
-    assert row is not None
-    return tuple(row["changes"])
+    return ()
+
+
+def _updated(database: Database, flow: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        (row,) = database.fetch_all("update_flow_options", flow)
+        return tuple(row["changes"])
+    except psycopg.errors.UndefinedFunction:  # a core with the contract's functions alone
+        pass
+    with database.transaction() as transaction:
+        transaction.fetch_all("contract/lock_flow", flow)
+        (row,) = transaction.fetch_all("contract/option_differences", flow)
+        if row["differences"]:
+            transaction.fetch_all("contract/update_flow_options", flow)
+    return tuple(row["differences"])
+
+
+def option_differences(database: Database, flow_slug: str, shape_json: str) -> tuple[str, ...]:
+    """How the options of a flow and its steps in the database differ from the shape's, in words: present -> wanted."""
+    flow = {"flow_slug": flow_slug, "shape": shape_json}
+    try:
+        (row,) = database.fetch_all("option_differences", flow)
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
+        # A core with the contract's functions alone, an older version of ours, or a role without that right.
+        (row,) = database.fetch_all("contract/option_differences", flow)
+    return tuple(row["differences"])
 
 
 def require_compiled(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import psycopg
 
-from pgflow.database import Database, capabilities, schema
+from pgflow.database import Database, capabilities, flows, schema
 from pgflow.database.capabilities import Capabilities
 
 
@@ -95,10 +95,16 @@ def _queues(database: Database) -> Iterator[QueueState]:
 
 
 def _differences(database: Database, slug: str, shape: str) -> tuple[str, ...]:
-    flow = {"flow_slug": slug, "shape": shape}
-    differences: list[str] = database.fetch_all("flow_differences", flow)[0]["differences"]
-    try:
-        options: list[str] = database.fetch_all("option_differences", flow)[0]["differences"]
-    except psycopg.errors.UndefinedFunction:  # an older version's core, or another implementation's
-        options = []
-    return (*differences, *(f"{option} (with the next start of a worker)" for option in options))
+    (compared,) = database.fetch_all("flow_differences", {"flow_slug": slug, "shape": shape})
+    return (*compared["differences"], *_option_differences(database, slug, shape))
+
+
+def _option_differences(database: Database, slug: str, shape: str) -> Iterator[str]:
+    (role,) = database.fetch_all("may_update_options")
+    remedy = (
+        "with the next start of a worker"
+        if role["may"]
+        else "which this role may not change: let the owner of the schema run `pgflow compile`"
+    )
+    for difference in flows.option_differences(database, slug, shape):
+        yield f"{difference} ({remedy})"

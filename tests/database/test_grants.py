@@ -14,6 +14,7 @@ from pgflow import Flow
 from pgflow.client import Client
 from pgflow.database import Database, grants, runs, schema, workers
 from pgflow.database.flows import compile_flow
+from pgflow.database.health import examine
 from pgflow.database.tasks import BatchTasks, FailedAttempt
 from pgflow.process.identity import of_this_process
 from tests.support.sql import Core
@@ -130,9 +131,28 @@ def test_options_that_a_role_may_not_change_stay_and_are_told(
 ) -> None:
     shape = json.loads(declare(core))
     shape["options"]["timeout"] = 300
-    compilation = compile_flow(roles("some_worker"), "f", json.dumps(shape))
+    edited = json.dumps(shape)
+    compilation = compile_flow(roles("some_worker"), "f", edited)
     assert (compilation.status, compilation.changes) == ("verified", ())
-    assert "let the owner of the schema run `pgflow compile`" in caplog.text
+    assert caplog.messages == [
+        "f: the options in the database differ from the code's and stay, for want of rights (timeout: 60 -> 300): let the "
+        "owner of the schema run `pgflow compile`"
+    ]
+    assert examine(roles("some_worker"), {"f": edited}).differences["f"] == (
+        "timeout: 60 -> 300 (which this role may not change: let the owner of the schema run `pgflow compile`)",
+    )
+
+
+@pytest.mark.parametrize("function", ["_option_differences", "update_flow_options"])
+def test_a_right_that_is_missing_since_an_upgrade_is_not_taken_for_a_difference(
+    core: Core, roles: Callable[[str], Database], caplog: pytest.LogCaptureFixture, function: str
+) -> None:
+    shape = declare(core)
+    core.rows(f"REVOKE EXECUTE ON FUNCTION pgflow.{function} FROM some_client")
+    assert compile_flow(roles("some_client"), "f", shape).status == "verified"
+    assert caplog.messages == []
+    compile_flow(roles("some_client"), "f", shape.replace('"maxAttempts": 2', '"maxAttempts": 5'))
+    assert ["max_attempts: 2 -> 5" in message for message in caplog.messages] == [True]
 
 
 def test_a_role_with_a_name_that_needs_quotes(core: Core) -> None:
