@@ -57,9 +57,7 @@ def look(connection: psycopg.Connection[Any]) -> Capabilities:
     Raises SchemaMissingError, SchemaTooNewError, and UnknownContractError for another implementation's schema that we
     would not understand.
     """
-    version = schema.installed_version(connection)
-    if version is None:
-        _require_known_contract(connection)
+    version = require_known(connection)
     with connection.cursor(row_factory=dict_row) as cursor:
         events = cursor.execute(
             "SELECT CASE WHEN to_regprocedure('realtime.send(jsonb,text,text,boolean)') IS NOT NULL THEN 'realtime' "
@@ -67,6 +65,14 @@ def look(connection: psycopg.Connection[Any]) -> Capabilities:
         ).fetchone()
     assert events is not None
     return Capabilities(version, schema.pgmq_version(connection) or "missing", events["events"])
+
+
+def require_known(connection: psycopg.Connection[Any]) -> int | None:
+    """The version of our SQL core; None for another implementation's whose contract we know. Raises as ``look``."""
+    version = schema.installed_version(connection)
+    if version is None:
+        _require_known_contract(connection)
+    return version
 
 
 def _require_known_contract(connection: psycopg.Connection[Any]) -> None:

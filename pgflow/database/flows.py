@@ -9,7 +9,7 @@ from typing import Literal
 
 import psycopg
 
-from pgflow.database import Database
+from pgflow.database import Database, capabilities
 from pgflow.errors import FlowShapeMismatchError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,11 @@ def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_d
     With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing
     is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's;
     where the role may not, a warning names them. Tasks that run keep those with which they were claimed.
+
+    Raises SchemaMissingError, SchemaTooNewError, and UnknownContractError for a core that we would not understand.
     """
+    with database.connection() as connection:
+        capabilities.require_known(connection)
     row = database.fetch_one(
         "compile_flow", {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
     )

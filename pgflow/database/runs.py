@@ -10,7 +10,7 @@ from uuid import UUID, uuid4, uuid5
 
 import psycopg
 
-from pgflow.database import Database
+from pgflow.database import Database, capabilities
 from pgflow.errors import (
     NotInContractError,
     RunNotChangedError,
@@ -67,7 +67,7 @@ def start_flows(
     One statement on our SQL core. On one that has the contract's functions alone, a key is a run's id made from it.
 
     Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an
-    input, and SchemaMissingError.
+    input, SchemaMissingError, and UnknownContractError for another implementation's core that we would not understand.
     """
     values = {"flow_slug": flow_slug, "inputs": list(inputs_json), "keys": list(keys) if keys is not None else None}
     with _start_errors(flow_slug):
@@ -81,6 +81,8 @@ def start_flows(
 def _start_by_contract(
     database: Database, flow_slug: str, inputs_json: Sequence[str], keys: Sequence[str | None]
 ) -> list[str]:
+    with database.connection() as connection:
+        capabilities.require_known(connection)
     run_ids = [str(uuid4() if key is None else uuid5(_KEYS, f"{flow_slug}:{key}")) for key in keys]
     inputs = dict(zip(reversed(run_ids), reversed(inputs_json), strict=True))  # a key's first input counts
     values = {"flow_slug": flow_slug, "run_ids": list(inputs), "inputs": list(inputs.values())}
