@@ -133,6 +133,7 @@ def one_line_error(result: Result) -> str:
         (["start", FALSY, "--input", "["], 2, "is not JSON"),
         (["run", FALSY, "--input", "{}"], 2, "root map steps but input is not an array (got object)"),
         (["start", FALSY, "--input", "null"], 2, "root map steps but input is not an array (got null)"),
+        (["start", FALSY, "--input", "[]", "--key", "k" * 20_000], 2, "has 20,000 bytes, and at most 2,000 are allowed"),
         (["run", "tests.flows.nowhere:flow"], 2, "tests.flows.nowhere"),
         (["worker", "/no/such/file.py:flow"], 2, "/no/such/file.py"),
         (["compile", "tests.flows.arithmetic:missing"], 2, "tests.flows.arithmetic:falsy"),
