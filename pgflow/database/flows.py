@@ -10,9 +10,16 @@ from typing import Literal
 import psycopg
 
 from pgflow.database import Database, capabilities
-from pgflow.errors import FlowShapeMismatchError
+from pgflow.database.failures import in_short
+from pgflow.errors import FlowNotDefinedError, FlowShapeMismatchError
 
 logger = logging.getLogger(__name__)
+
+_DEFINING = {
+    "_create_flow_from_shape": ("is not in the database", "FLOW"),
+    "delete_flow_and_data": ("in the database differs from the code", "FLOW --allow-data-loss"),
+}
+"""What ensure_flow_compiled calls to define a flow: what that says of it, and what the owner has to compile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +41,27 @@ def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_d
     is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's;
     where the role may not, a warning names them. Tasks that run keep those with which they were claimed.
 
-    Raises SchemaMissingError, SchemaTooNewError, and UnknownContractError for a core that we would not understand.
+    Raises SchemaMissingError, SchemaTooNewError, UnknownContractError for a core that we would not understand, and
+    FlowNotDefinedError where the role may not define what is missing.
     """
     with database.connection() as connection:
         capabilities.require_known(connection)
-    row = database.fetch_one(
-        "compile_flow", {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
-    )
-    assert row is not None
+    flow = {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
+    try:
+        (row,) = database.fetch_all("compile_flow", flow)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _undefined(flow_slug, error) or error from None
     is_verified = row["status"] == "verified"
     changes = _update_options(database, flow_slug, shape_json) if is_verified else ()
     return Compilation(row["status"], tuple(row["differences"]), changes)
+
+
+def _undefined(flow_slug: str, error: psycopg.Error) -> FlowNotDefinedError | None:
+    """What it means that the role may not, if that is the definition; else it has no right to look."""
+    for function, (state, remedy) in _DEFINING.items():
+        if function in str(error):
+            return FlowNotDefinedError(flow_slug=flow_slug, state=state, remedy=remedy, reason=in_short(error))
+    return None
 
 
 def _update_options(database: Database, flow_slug: str, shape_json: str) -> tuple[str, ...]:
