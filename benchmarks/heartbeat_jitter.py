@@ -25,6 +25,7 @@ from benchmarks.sql_core import delete_flows, opened_database
 from pgflow import Client, Database, Worker
 from pgflow.cli.failures import ending_in_words
 from pgflow.worker.leases import HEARTBEAT_SECONDS
+from pgflow.worker.lifecycle import CONNECTIONS
 
 GOAL_SECONDS = 0.5
 LOOK_SECONDS = 0.02
@@ -76,7 +77,7 @@ def main(database: str | None, seconds: int, quick: bool, json_path: Path | None
     seconds = QUICK_SECONDS if quick else seconds
     facts = circumstances({"seconds": seconds, "quick": quick})
     figures = []
-    with ending_in_words(), opened_database(database) as opened:
+    with ending_in_words(), opened_database(database, max_connections=CONNECTIONS) as opened:
         facts["postgresql"] = server_version(opened)
         for load, slots in loads:
             click.echo(f"{load}, {slots} slots: {seconds} seconds", err=True)

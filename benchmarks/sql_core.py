@@ -288,10 +288,10 @@ def main(
 
 
 @contextmanager
-def opened_database(url: str | None) -> Iterator[Database]:
+def opened_database(url: str | None, *, max_connections: int = 1) -> Iterator[Database]:
     """The database, with the schema in it. Raises click.UsageError for what is no address of one."""
     try:
-        database = open_database(url, max_connections=1)
+        database = open_database(url, max_connections=max_connections)
     except DatabaseUrlError as error:
         raise click.UsageError(str(error)) from None
     with database:

@@ -46,8 +46,8 @@ class Client:
         Starting again with the same ``key`` starts nothing and returns the id of the flow's run with that key,
         whatever its input was.
 
-        Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow
-        or an input that the flow does not take.
+        Raises OutputNotSerializableError for an input that is not, and RunNotStartedError for an unknown flow, an input
+        that the flow does not take, or a key of more than 2,000 bytes.
         """
         (run_id,) = self.start_many(flow_slug, [input], keys=[key])
         return run_id

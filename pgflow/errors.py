@@ -145,6 +145,11 @@ class FlowShapeMismatchError(UsageError):
 Give the flow a new slug, or recompile it with --allow-data-loss, which deletes its runs"""
 
 
+class FlowNotDefinedError(DatabaseError):
+    """Flow {flow_slug} {state}, and this role may not define it ({reason}): let the owner of the schema run \
+`pgflow compile {remedy}`"""
+
+
 # --- runs ----------------------------------------------------------------------------------------
 
 

@@ -52,9 +52,11 @@ def _lines(health: Health) -> Iterator[str]:
     yield f"schema        {version}{', to be upgraded' if behind else ''}"
     yield from (f"              problem: {problem}" for problem in health.schema_problems)
     yield f"events        {capable.events or 'off'}"
+    if capable.events_remark:
+        yield f"              {capable.events_remark}"
     yield from _listed("capabilities", capable.in_words())
     yield f"workers       {health.workers_alive} alive, {health.workers_silent} silent"
-    yield from _listed("queues", [_queue(queue) for queue in health.queues] or ["none"])
+    yield from _listed("queues", list(_queues(health)) or ["none"])
     yield from _listed("flows", list(_flows(health)))
     yield from _listed("stalled", list(_stalled(health)) or ["none"])
 
@@ -62,6 +64,12 @@ def _lines(health: Health) -> Iterator[str]:
 def _listed(title: str, lines: list[str]) -> Iterator[str]:
     for number, line in enumerate(lines):
         yield f"{'' if number else title:<14}{line}"
+
+
+def _queues(health: Health) -> Iterator[str]:
+    yield from map(_queue, health.queues)
+    for slug, reason in health.unreadable_queues.items():
+        yield f"{slug}: its queue cannot be read ({reason})"
 
 
 def _queue(queue: QueueState) -> str:

@@ -48,6 +48,7 @@ def worker(
     import logging
 
     from pgflow.database.choice import open_database
+    from pgflow.process import descriptors
     from pgflow.worker import available_cores
     from pgflow.worker.lifecycle import CONNECTIONS, log_to_stderr, serve
     from pgflow.worker.options import Options
@@ -66,6 +67,7 @@ def worker(
         min_free_memory=min_free_memory,
         grace=grace,
     )
+    descriptors.allow(options.files)
     request = StopRequest()
 
     def on_ready(flow_slugs: list[str]) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
-from pgflow.database import schema
+from pgflow.database import Transaction, schema
 from pgflow.errors import UnknownContractError
 
 _NEEDED_FUNCTIONS = ("start_flow", "start_tasks", "complete_task", "fail_task", "ensure_flow_compiled", "set_vt_batch")
@@ -22,12 +21,14 @@ class Capabilities:
     """What a database has.
 
     ``schema_version`` is that of our SQL core; None for another implementation's, with which everything goes through
-    the contract's functions. ``events`` is where events go: ``realtime``, ``notify`` or None.
+    the contract's functions. ``events`` is where events go: ``realtime``, ``notify``, None, or ``unknown`` where this
+    role is not told; ``events_remark`` says why not to a realtime that is there.
     """
 
     schema_version: int | None
     pgmq_version: str
     events: str | None
+    events_remark: str | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -57,16 +58,41 @@ def look(connection: psycopg.Connection[Any]) -> Capabilities:
     Raises SchemaMissingError, SchemaTooNewError, and UnknownContractError for another implementation's schema that we
     would not understand.
     """
+    version = require_known(connection)
+    events, remark = _events(Transaction(connection), is_ours=version is not None)
+    return Capabilities(version, schema.pgmq_version(connection) or "missing", events, remark)
+
+
+def _events(transaction: Transaction, *, is_ours: bool) -> tuple[str | None, str | None]:
+    realtime = next(iter(transaction.fetch_all("realtime")), None)
+    if not is_ours:
+        return "realtime" if realtime else None, None
+    if realtime and not realtime["may_ask"]:
+        return (
+            "unknown",
+            f"realtime.send is there; whether it is used only {realtime['owner']}, pgflow's owner, is told",
+        )
+    if realtime and realtime["may_call"] and transaction.fetch_all("has_realtime")[0]["has_realtime"]:
+        return "realtime", None
+    (setting,) = transaction.fetch_all("notifies")
+    return "notify" if setting["notifies"] else None, _why_unused(**realtime) if realtime else None
+
+
+def _why_unused(sender: str, owner: str, *, may_call: bool, **_: object) -> str:
+    reason = (
+        f"it belongs to {sender}, who would get the rights of {owner}, pgflow's owner; let it belong to {owner}"
+        if may_call
+        else f"{owner}, pgflow's owner, may not call it; grant {owner} USAGE on the schema realtime and EXECUTE on it"
+    )
+    return f"realtime.send is there and not used: {reason}"
+
+
+def require_known(connection: psycopg.Connection[Any]) -> int | None:
+    """The version of our SQL core; None for another implementation's whose contract we know. Raises as ``look``."""
     version = schema.installed_version(connection)
     if version is None:
         _require_known_contract(connection)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        events = cursor.execute(
-            "SELECT CASE WHEN to_regprocedure('realtime.send(jsonb,text,text,boolean)') IS NOT NULL THEN 'realtime' "
-            "WHEN current_setting('pgflow.events', true) = 'notify' THEN 'notify' END AS events"
-        ).fetchone()
-    assert events is not None
-    return Capabilities(version, schema.pgmq_version(connection) or "missing", events["events"])
+    return version
 
 
 def _require_known_contract(connection: psycopg.Connection[Any]) -> None:

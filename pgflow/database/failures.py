@@ -61,7 +61,10 @@ def in_words(error: psycopg.Error) -> DatabaseRefusedError:
     """A statement's error as one of ours: in one line, with the remedy where there is one."""
     reason = in_short(error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        reason += "; connect as the owner of the schemas pgflow and pgmq, or let the owner grant them to this role"
+        reason += (
+            "; connect as the owner of the schemas pgflow and pgmq, or let the owner run "
+            "`pgflow schema grants --worker ROLE` (or --client ROLE), again after each upgrade"
+        )
     if isinstance(error, psycopg.errors.UndefinedObject) and reason.startswith("role "):
         reason += "; create it with CREATE ROLE"
     return DatabaseRefusedError(reason=reason)

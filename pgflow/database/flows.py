@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import psycopg
 
-from pgflow.database import Database
-from pgflow.errors import FlowShapeMismatchError
+from pgflow.database import Database, capabilities
+from pgflow.database.failures import in_short
+from pgflow.errors import FlowNotDefinedError, FlowShapeMismatchError
 
 logger = logging.getLogger(__name__)
+
+_DEFINING = {
+    "_create_flow_from_shape": ("is not in the database", "FLOW"),
+    "delete_flow_and_data": ("in the database differs from the code", "FLOW --allow-data-loss"),
+}
+"""What ensure_flow_compiled calls to define a flow: what that says of it, and what the owner has to compile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +38,71 @@ def compile_flow(database: Database, flow_slug: str, shape_json: str, *, allow_d
     """Define the flow as its shape says, or verify that it is defined so.
 
     With ``allow_data_loss`` a flow that differs is deleted with its runs and defined anew; without, nothing
-    is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's,
-    where the database has our SQL core and its role may; tasks that run keep those with which they were claimed.
+    is changed and the status is ``mismatch``. The options of a flow that does not differ are brought up to the shape's;
+    where the role may not, a warning names them. Tasks that run keep those with which they were claimed.
+
+    Raises SchemaMissingError, SchemaTooNewError, UnknownContractError for a core that we would not understand, and
+    FlowNotDefinedError where the role may not define what is missing.
     """
-    row = database.fetch_one(
-        "compile_flow", {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
-    )
-    assert row is not None
+    with database.connection() as connection:
+        capabilities.require_known(connection)
+    flow = {"flow_slug": flow_slug, "shape": shape_json, "allow_data_loss": allow_data_loss}
+    try:
+        (row,) = database.fetch_all("compile_flow", flow)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _undefined(flow_slug, error) or error from None
     is_verified = row["status"] == "verified"
     changes = _update_options(database, flow_slug, shape_json) if is_verified else ()
     return Compilation(row["status"], tuple(row["differences"]), changes)
 
 
+def _undefined(flow_slug: str, error: psycopg.Error) -> FlowNotDefinedError | None:
+    """What it means that the role may not, if that is the definition; else it has no right to look."""
+    for function, (state, remedy) in _DEFINING.items():
+        if function in str(error):
+            return FlowNotDefinedError(flow_slug=flow_slug, state=state, remedy=remedy, reason=in_short(error))
+    return None
+
+
 def _update_options(database: Database, flow_slug: str, shape_json: str) -> tuple[str, ...]:
+    flow = {"flow_slug": flow_slug, "shape": shape_json}
     try:
-        row = database.fetch_one("update_flow_options", {"flow_slug": flow_slug, "shape": shape_json})
-    except psycopg.errors.UndefinedFunction:  # a core with the contract's functions alone
-        return ()
+        return _updated(database, flow)
     except psycopg.errors.InsufficientPrivilege:
+        differences = option_differences(database, flow_slug, shape_json)
+    if differences:
         logger.warning(
-            "%s: the options in the database differ from the code's and stay, for want of rights: let the owner of the "
-            "schema run `pgflow compile`",
+            "%s: the options in the database differ from the code's and stay, for want of rights (%s): let the owner "
+            "of the schema run `pgflow compile`",
             flow_slug,
+            "; ".join(differences),
         )
-        return ()
-    assert row is not None
-    return tuple(row["changes"])
+    return ()
+
+
+def _updated(database: Database, flow: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        (row,) = database.fetch_all("update_flow_options", flow)
+        return tuple(row["changes"])
+    except psycopg.errors.UndefinedFunction:  # a core with the contract's functions alone
+        pass
+    with database.transaction() as transaction:
+        transaction.fetch_all("contract/lock_flow", flow)
+        (row,) = transaction.fetch_all("contract/option_differences", flow)
+        if row["differences"]:
+            transaction.fetch_all("contract/update_flow_options", flow)
+    return tuple(row["differences"])
+
+
+def option_differences(database: Database, flow_slug: str, shape_json: str) -> tuple[str, ...]:
+    """How the options of a flow and its steps in the database differ from the shape's, in words: present -> wanted."""
+    flow = {"flow_slug": flow_slug, "shape": shape_json}
+    try:
+        (row,) = database.fetch_all("option_differences", flow)
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
+        # A core with the contract's functions alone, an older version of ours, or a role without that right.
+        (row,) = database.fetch_all("contract/option_differences", flow)
+    return tuple(row["differences"])
 
 
 def require_compiled(

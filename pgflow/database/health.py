@@ -8,8 +8,9 @@ from datetime import datetime
 
 import psycopg
 
-from pgflow.database import Database, capabilities, schema
+from pgflow.database import Database, capabilities, flows, schema
 from pgflow.database.capabilities import Capabilities
+from pgflow.database.failures import in_short
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Health:
     """A database as it is.
 
     ``schema_problems`` says what of the schema is missing or differs from what this code installs; ``queues`` are those
-    that the role may read; ``differences`` are those of the flows that were asked for, by slug.
+    that the role may read, and ``unreadable_queues`` says by flow why the others could not be; ``differences`` are
+    those of the flows that were asked for, by slug.
     """
 
     target: str
@@ -48,6 +50,7 @@ class Health:
     workers_alive: int
     workers_silent: int
     queues: tuple[QueueState, ...]
+    unreadable_queues: Mapping[str, str]
     stalled_tasks: tuple[StalledTask, ...]
     differences: Mapping[str, tuple[str, ...]]
 
@@ -68,6 +71,7 @@ def examine(database: Database, shapes: Mapping[str, str]) -> Health:
         server_version = connection.execute("SHOW server_version").fetchone()
     assert server_version is not None
     workers = database.fetch_all("worker_counts")[0]
+    queues, unreadable = _look_at_queues(database)
     return Health(
         target=database.target,
         server_version=server_version[0],
@@ -75,30 +79,45 @@ def examine(database: Database, shapes: Mapping[str, str]) -> Health:
         schema_problems=problems,
         workers_alive=workers["alive"],
         workers_silent=workers["silent"],
-        queues=tuple(_queues(database)),
+        queues=tuple(queues),
+        unreadable_queues=unreadable,
         stalled_tasks=tuple(StalledTask(**row) for row in database.fetch_all("stalled_tasks")),
         differences={slug: _differences(database, slug, shape) for slug, shape in shapes.items()},
     )
 
 
-def _queues(database: Database) -> Iterator[QueueState]:
+def _look_at_queues(database: Database) -> tuple[list[QueueState], dict[str, str]]:
+    """The queues of all flows, and why those could not be read that could not."""
+    states: list[QueueState] = []
+    unreadable: dict[str, str] = {}
     for row in database.fetch_all("flow_slugs"):
         slug = row["flow_slug"]
         try:
-            with database.transaction() as transaction:
-                (state,) = transaction.fetch_all_of_queue("queue_state", slug)
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable):
-            continue
-        if not state["visible"]:
-            state["oldest"] = None
-        yield QueueState(slug, **state)
+            states.append(_queue(database, slug))
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
+            unreadable[slug] = in_short(error)
+    return states, unreadable
+
+
+def _queue(database: Database, slug: str) -> QueueState:
+    with database.transaction() as transaction:
+        (state,) = transaction.fetch_all_of_queue("queue_state", slug)
+    if not state["visible"]:
+        state["oldest"] = None
+    return QueueState(slug, **state)
 
 
 def _differences(database: Database, slug: str, shape: str) -> tuple[str, ...]:
-    flow = {"flow_slug": slug, "shape": shape}
-    differences: list[str] = database.fetch_all("flow_differences", flow)[0]["differences"]
-    try:
-        options: list[str] = database.fetch_all("option_differences", flow)[0]["differences"]
-    except psycopg.errors.UndefinedFunction:  # an older version's core, or another implementation's
-        options = []
-    return (*differences, *(f"{option} (with the next start of a worker)" for option in options))
+    (compared,) = database.fetch_all("flow_differences", {"flow_slug": slug, "shape": shape})
+    return (*compared["differences"], *_option_differences(database, slug, shape))
+
+
+def _option_differences(database: Database, slug: str, shape: str) -> Iterator[str]:
+    (role,) = database.fetch_all("may_update_options")
+    remedy = (
+        "with the next start of a worker"
+        if role["may"]
+        else "which this role may not change: let the owner of the schema run `pgflow compile`"
+    )
+    for difference in flows.option_differences(database, slug, shape):
+        yield f"{difference} ({remedy})"

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4, uuid5
 
 import psycopg
 
-from pgflow.database import Database
+from pgflow.database import Database, capabilities
 from pgflow.errors import (
     NotInContractError,
     RunNotChangedError,
@@ -21,6 +21,8 @@ from pgflow.errors import (
 
 _KEYS = UUID("f39c6dd3-0a8d-4b6f-9d0b-0d2a4b0a7c11")
 """The namespace of run ids that are made from keys."""
+MAX_KEY_BYTES = 2_000
+"""What a key may have in UTF-8; an index of PostgreSQL's takes 2,704 bytes, of which the flow's slug has some."""
 _NO_SCHEMA = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable)
 
 
@@ -66,9 +68,12 @@ def start_flows(
 
     One statement on our SQL core. On one that has the contract's functions alone, a key is a run's id made from it.
 
-    Raises RunNotStartedError with PostgreSQL's reason when the flow is unknown or does not take such an
-    input, and SchemaMissingError.
+    Raises RunNotStartedError for a key that PostgreSQL could not hold, and with its reason when the flow is unknown or
+    does not take such an input; SchemaMissingError; and UnknownContractError for another implementation's core that we
+    would not understand.
     """
+    for key in filter(None, keys or ()):
+        _require_fitting(key)
     values = {"flow_slug": flow_slug, "inputs": list(inputs_json), "keys": list(keys) if keys is not None else None}
     with _start_errors(flow_slug):
         try:
@@ -78,9 +83,23 @@ def start_flows(
     return [row["run_id"] for row in rows]
 
 
+def _require_fitting(key: str) -> None:
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise RunNotStartedError(reason=f"its key {key!r:.60} is no text that PostgreSQL can hold") from None
+    if length > MAX_KEY_BYTES:
+        raise RunNotStartedError(
+            reason=f"its key {key!r:.60}... has {length:,} bytes, and at most {MAX_KEY_BYTES:,} are allowed: "
+            "take a hash of it"
+        )
+
+
 def _start_by_contract(
     database: Database, flow_slug: str, inputs_json: Sequence[str], keys: Sequence[str | None]
 ) -> list[str]:
+    with database.connection() as connection:
+        capabilities.require_known(connection)
     run_ids = [str(uuid4() if key is None else uuid5(_KEYS, f"{flow_slug}:{key}")) for key in keys]
     inputs = dict(zip(reversed(run_ids), reversed(inputs_json), strict=True))  # a key's first input counts
     values = {"flow_slug": flow_slug, "run_ids": list(inputs), "inputs": list(inputs.values())}

@@ -19,6 +19,7 @@ import psycopg
 from pgflow.database import Database
 from pgflow.database.failures import in_words
 from pgflow.errors import PgflowError
+from pgflow.process import descriptors
 from pgflow.worker.lifecycle import log_to_stderr, serve
 from pgflow.worker.options import Options
 from pgflow.worker.stopping import StopRequest, stop_on_signals
@@ -34,6 +35,7 @@ def main() -> int:
     request = StopRequest()
     threading.Thread(target=_hear_parent, args=(request,), name="pgflow-parent", daemon=True).start()
     options = Options.from_order(order["options"])
+    descriptors.allow(options.files)
     try:
         with stop_on_signals(request), Database.from_order(order["database"]) as database:
             serve(database, options, lambda slugs: answer.give({"ready": slugs}), request)

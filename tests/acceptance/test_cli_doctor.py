@@ -84,7 +84,11 @@ def test_roles_get_their_rights(database_url: str) -> None:
         call("compile", ARITHMETIC, url=database_url)
         as_client = call("start", ARITHMETIC, url=database_url.replace("postgres@", "cli_client@"))
         assert (as_client.returncode, as_client.stderr) == (0, "")
-        assert call("doctor", ARITHMETIC, url=database_url.replace("postgres@", "cli_worker@")).returncode == 0
+        seen_by_worker = call("doctor", ARITHMETIC, url=database_url.replace("postgres@", "cli_worker@"))
+        assert seen_by_worker.returncode == 0
+        assert "queues        arithmetic: its queue cannot be read (permission denied for schema pgmq)\n" in (
+            seen_by_worker.stdout
+        )
         as_worker = call("start", ARITHMETIC, url=database_url.replace("postgres@", "cli_worker@"))
         assert (as_worker.returncode, "permission denied for function start_flows" in as_worker.stderr) == (3, True)
         for role in ("cli_worker", "cli_client"):

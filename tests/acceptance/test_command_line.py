@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,12 +134,14 @@ def one_line_error(result: Result) -> str:
         (["start", FALSY, "--input", "["], 2, "is not JSON"),
         (["run", FALSY, "--input", "{}"], 2, "root map steps but input is not an array (got object)"),
         (["start", FALSY, "--input", "null"], 2, "root map steps but input is not an array (got null)"),
+        (["start", FALSY, "--input", "[]", "--key", "k" * 20_000], 2, "has 20,000 bytes, and at most 2,000 are allowed"),
         (["run", "tests.flows.nowhere:flow"], 2, "tests.flows.nowhere"),
         (["worker", "/no/such/file.py:flow"], 2, "/no/such/file.py"),
         (["compile", "tests.flows.arithmetic:missing"], 2, "tests.flows.arithmetic:falsy"),
         (["start", "{tmp}/broken.py:flow"], 2, "ZeroDivisionError: division by zero ({tmp}/broken.py:1)"),
         (["run", "{tmp}/broken.py:flow"], 2, "ZeroDivisionError: division by zero ({tmp}/broken.py:1)"),
         (["run", FALSY, "--input", "[]", "--continue", "nonsense"], 2, "There is no run nonsense"),
+        (["worker", FALSY, "--slots", "1000000"], 2, "slots must be at most 10,000, got 1,000,000"),
         (["schema", "verify", "--database", "postgresql://nobody@127.0.0.1:1/x"], 3, "Cannot connect"),
         (["run", FALSY, "--database", "postgresql://nobody@127.0.0.1:1/x"], 3, "Cannot connect"),
         (["worker", FALSY, "--database", "nonsense"], 3, "Not a database address"),
@@ -151,6 +154,28 @@ def test_bad_input_is_one_line_that_names_the_thing(
     result = pgflow(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert words.replace("{tmp}", str(tmp_path)) in one_line_error(result)
     assert result.returncode == code
+
+
+def with_files(limit: str) -> list[str]:
+    """What starts a command with that limit of open files, an option of ``ulimit``."""
+    return ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh"]
+
+
+def test_a_worker_may_open_the_files_that_its_slots_need(database_url: str) -> None:
+    with begun("worker", ARITHMETIC, "--slots", "4", url=database_url, before=with_files("-Sn 100")) as process:
+        hear(process, "ready: arithmetic on 4 slots")
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert (soft, hard) == (112, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def test_slots_that_need_more_files_than_there_may_be_are_refused(database_url: str) -> None:
+    with begun("worker", ARITHMETIC, "--slots", "12", url=database_url, before=with_files("-n 200")) as process:
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert (process.returncode, stderr) == (
+        2,
+        "Error: slots (12) need 208 open files, 12 each and 64 for the rest, and this process may have 200: take fewer "
+        "slots, or raise the hard limit (ulimit -Hn)\n",
+    )
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["worker"], ["nonsense"], ["run", FALSY, "--slots", "0"]])

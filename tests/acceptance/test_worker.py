@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,17 @@ def test_a_database_that_is_down_is_an_error_at_start(tmp_path: Path) -> None:
 def test_the_number_of_slots_must_be_positive(database_url: str) -> None:
     with pytest.raises(UsageError, match="slots must be at least 1, got 0"):
         Worker(database_url, [FALSY], slots=0)
+
+
+def test_a_dispatcher_may_open_the_files_that_its_slots_need(database_url: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        with Worker(database_url, [ARITHMETIC], slots=4) as worker:
+            assert resource.prlimit(dispatcher_of(worker).pid, resource.RLIMIT_NOFILE) == (112, hard)
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_environment_is_left_alone(database_url: str, tmp_path: Path) -> None:

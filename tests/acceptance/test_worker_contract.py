@@ -54,10 +54,12 @@ def test_a_contract_that_we_do_not_know_is_refused_with_the_remedy(url: str, run
     )
     with pytest.raises(UnknownContractError, match="its start_tasks takes 4 arguments instead of 3"):
         Worker(url, [ARITHMETIC], slots=1).start()
-    result = call("worker", ARITHMETIC, url=url)
-    assert (result.returncode, result.stderr.splitlines()[-1].startswith("Error: The database's pgflow schema")) == (
-        *(3, True),
-    )
+    for command in ("worker", "compile", "start"):
+        result = call(command, ARITHMETIC, url=url)
+        assert (
+            result.returncode,
+            result.stderr.splitlines()[-1].startswith("Error: The database's pgflow schema"),
+        ) == (*(3, True),)
 
 
 def test_the_command_line_says_what_it_is(url: str) -> None:

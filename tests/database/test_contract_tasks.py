@@ -14,6 +14,7 @@ import pytest
 from pgflow.client import Client
 from pgflow.database import Database, capabilities, schema, workers
 from pgflow.database.contract_tasks import ContractTasks
+from pgflow.database.flows import compile_flow
 from pgflow.database.tasks import BatchTasks, ClaimedTask, FailedAttempt, Tasks
 from pgflow.errors import NotInContractError, UnknownContractError
 from pgflow.outcome import NO_RETRY
@@ -309,9 +310,16 @@ def test_it_is_recognised_and_left_alone(database: Database, core: Core) -> None
     ],
 )
 def test_a_contract_that_we_do_not_know_is_refused(database: Database, core: Core, change: str, reason: str) -> None:
+    core.flow("f", "a")
     core.rows(change)
     with database.connection() as connection, pytest.raises(UnknownContractError, match=reason):
         capabilities.look(connection)
+    with pytest.raises(UnknownContractError, match=reason):
+        compile_flow(database, "g", '{"steps": []}')
+    with pytest.raises(UnknownContractError, match=reason):
+        Client(database).start("f", 1)
+    assert core.value("SELECT count(*) FROM pgflow.flows") == 1
+    assert core.value("SELECT count(*) FROM pgflow.runs") == 0
 
 
 def test_our_own_core_is_recognised(database_url: str) -> None:

@@ -13,8 +13,11 @@ import pytest
 from pgflow import Flow
 from pgflow.client import Client
 from pgflow.database import Database, grants, runs, schema, workers
+from pgflow.database.failures import in_words
 from pgflow.database.flows import compile_flow
+from pgflow.database.health import examine
 from pgflow.database.tasks import BatchTasks, FailedAttempt
+from pgflow.errors import FlowNotDefinedError
 from pgflow.process.identity import of_this_process
 from tests.support.sql import Core
 
@@ -130,9 +133,62 @@ def test_options_that_a_role_may_not_change_stay_and_are_told(
 ) -> None:
     shape = json.loads(declare(core))
     shape["options"]["timeout"] = 300
-    compilation = compile_flow(roles("some_worker"), "f", json.dumps(shape))
+    edited = json.dumps(shape)
+    compilation = compile_flow(roles("some_worker"), "f", edited)
     assert (compilation.status, compilation.changes) == ("verified", ())
-    assert "let the owner of the schema run `pgflow compile`" in caplog.text
+    assert caplog.messages == [
+        "f: the options in the database differ from the code's and stay, for want of rights (timeout: 60 -> 300): let the "
+        "owner of the schema run `pgflow compile`"
+    ]
+    assert examine(roles("some_worker"), {"f": edited}).differences["f"] == (
+        "timeout: 60 -> 300 (which this role may not change: let the owner of the schema run `pgflow compile`)",
+    )
+
+
+@pytest.mark.parametrize("role", ["some_worker", "some_client"])
+def test_a_flow_that_a_role_may_not_define_is_the_owners_to_compile(
+    core: Core, roles: Callable[[str], Database], role: str
+) -> None:
+    shape = declare(core)
+    with pytest.raises(FlowNotDefinedError) as missing:
+        compile_flow(roles(role), "g", shape)
+    assert str(missing.value) == (
+        "Flow g is not in the database, and this role may not define it (permission denied for function "
+        "_create_flow_from_shape): let the owner of the schema run `pgflow compile FLOW`"
+    )
+    with pytest.raises(FlowNotDefinedError) as different:
+        compile_flow(roles(role), "f", shape.replace('"map"', '"single"'), allow_data_loss=True)
+    assert str(different.value) == (
+        "Flow f in the database differs from the code, and this role may not define it (permission denied for function "
+        "delete_flow_and_data): let the owner of the schema run `pgflow compile FLOW --allow-data-loss`"
+    )
+
+
+def test_a_right_that_is_missing_since_an_upgrade_is_named_with_the_remedy(
+    core: Core, roles: Callable[[str], Database]
+) -> None:
+    core.rows("REVOKE INSERT ON pgflow.worker_processes FROM some_worker")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+        workers.register(roles("some_worker"), {"f": WORKER_ID}, "test", of_this_process())
+    assert str(in_words(refused.value)) == (
+        "PostgreSQL refused: permission denied for table worker_processes; connect as the owner of the schemas pgflow and "
+        "pgmq, or let the owner run `pgflow schema grants --worker ROLE` (or --client ROLE), again after each upgrade"
+    )
+    core.rows("REVOKE EXECUTE ON FUNCTION pgflow.ensure_flow_compiled FROM some_worker")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        compile_flow(roles("some_worker"), "f", declare(core))
+
+
+@pytest.mark.parametrize("function", ["_option_differences", "update_flow_options"])
+def test_a_right_that_is_missing_since_an_upgrade_is_not_taken_for_a_difference(
+    core: Core, roles: Callable[[str], Database], caplog: pytest.LogCaptureFixture, function: str
+) -> None:
+    shape = declare(core)
+    core.rows(f"REVOKE EXECUTE ON FUNCTION pgflow.{function} FROM some_client")
+    assert compile_flow(roles("some_client"), "f", shape).status == "verified"
+    assert caplog.messages == []
+    compile_flow(roles("some_client"), "f", shape.replace('"maxAttempts": 2', '"maxAttempts": 5'))
+    assert ["max_attempts: 2 -> 5" in message for message in caplog.messages] == [True]
 
 
 def test_a_role_with_a_name_that_needs_quotes(core: Core) -> None:

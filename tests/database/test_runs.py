@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -137,6 +138,29 @@ def test_one_bad_input_starts_none(core: Core, client: Client) -> None:
         client.start_many("f", [[1], [2]], keys=["a"])
     with pytest.raises(RunNotStartedError, match="there is no flow nowhere"):
         client.start_many("nowhere", [1], keys=["a"])
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("k" * 20_000, r"its key 'k{59}\.\.\. has 20,000 bytes, and at most 2,000 are allowed: take a hash of it"),
+        ("\N{GRINNING FACE}" * 501, "has 2,004 bytes"),
+        ("a\0b", "NUL"),
+        ("\udcff", r"its key '\\udcff' is no text that PostgreSQL can hold"),
+    ],
+)
+def test_a_key_that_cannot_be_kept_is_refused(core: Core, client: Client, key: str, reason: str) -> None:
+    core.flow("f", "a")
+    with pytest.raises(RunNotStartedError, match=reason):
+        client.start_many("f", [1, 2], keys=[None, key])
+    assert core.value("SELECT count(*) FROM pgflow.runs") == 0
+
+
+def test_the_longest_key_is_kept_whatever_it_holds(core: Core, client: Client) -> None:
+    slug = "f" * 47
+    core.flow(slug, "a")
+    key = "".join(random.Random(7).choices("".join(map(chr, range(0x10000, 0x20000))), k=500))  # not to be compressed
+    assert client.start(slug, 1, key=key) == client.start(slug, 1, key=key)
 
 
 def test_a_flow_that_is_not_defined_is_not_started(client: Client) -> None:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from pathlib import Path
 
 import psycopg
 
 from pgflow.database import schema
 
-_OURS = (
-    "claim_tasks", "complete_tasks", "fail_tasks", "release_tasks", "start_flows", "cancel_run", "retry_run",
-    "await_tasks", "stop_awaiting_tasks", "record_failures", "update_flow_options", "requeue_tasks", "renew_tasks",
-)  # fmt: skip
-_VISIBILITY = re.compile(r"  SELECT count\(\*\) INTO visible.*?  END IF;\n", re.DOTALL)
+CATALOGUE = Path(__file__).parents[1] / "database" / "contract_catalog.txt"
+_NAMED = re.compile(r"\bpgflow\.(\w+)")
+_VISIBILITY = re.compile(r"  PERFORM pgflow\.set_vt_batch\(p_flow_slug, claimed\.message_ids, .*?;\n")
 
 
 def install(url: str, *, sets_visibility: bool = True) -> None:
-    """Install it in an empty database; without ``sets_visibility`` with the defect D1 of the contract."""
+    """Install it in an empty database; without ``sets_visibility`` with the defect D1 of the contract.
+
+    What the contract's functions need of ours is in the schema ``hidden``.
+    """
     script = schema.sql()
-    for name in _OURS:
-        script = re.sub(rf"\bpgflow\.{name}\b", f"pgflow.hidden_{name}", script)
-        script = re.sub(rf"(?<![.\w]){name}\.", f"hidden_{name}.", script)  # a function's name qualifies its arguments
     if not sets_visibility:
         script, count = _VISIBILITY.subn("", script)
         assert count == 1
+    script = _NAMED.sub(lambda name: f"{'pgflow' if name[1] in contract_names() else 'hidden'}.{name[1]}", script)
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA hidden")
         connection.execute(script.encode())
-        connection.execute("DROP TABLE pgflow.schema_versions, pgflow.worker_processes")
+
+
+@cache
+def contract_names() -> frozenset[str]:
+    """The names of the contract's tables, types and functions."""
+    lines = (line.split("|") for line in CATALOGUE.read_text().splitlines())
+    return frozenset(name.partition("(")[0] for kind, name, *_ in lines)

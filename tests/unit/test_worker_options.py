@@ -9,7 +9,7 @@ import pytest
 
 from pgflow import Worker
 from pgflow.errors import UsageError
-from pgflow.process import memory
+from pgflow.process import descriptors, memory
 from pgflow.process.memory import Footprint
 from pgflow.worker.flows import FlowDescription
 from pgflow.worker.options import Options
@@ -34,7 +34,12 @@ def test_options_survive_the_way_to_the_dispatcher() -> None:
     ("given", "message"),
     [
         ({"slots": 0}, "slots must be at least 1, got 0"),
+        ({"slots": 1_000_000}, "slots must be at most 10,000, got 1,000,000: start more workers"),
+        ({"slots": 2.5}, "slots must be a whole number of at least 1, got 2.5"),
+        ({"slots": "4"}, "slots must be a whole number of at least 1, got '4'"),
+        ({"slots": True}, "slots must be a whole number of at least 1, got True"),
         ({"max_tasks_per_process": 0}, "max_tasks_per_process must be at least 1, got 0"),
+        ({"max_tasks_per_process": 1.5}, "max_tasks_per_process must be a whole number of at least 1, got 1.5"),
         ({"memory": "12 parsecs"}, "memory must be a size such as 512MiB, 2G or a number of bytes, got '12 parsecs'"),
         ({"min_free_memory": 0}, "min_free_memory must be a size such as 512MiB, 2G or a number of bytes, got 0"),
         (
@@ -90,6 +95,65 @@ def test_limits_that_the_platform_does_not_enforce_are_warned_of(monkeypatch: py
     limited = [flow({}, {"parse": 20 * MIB})]
     assert ["memory is neither watched nor limited" in warning for warning in options().warnings(limited)] == [True]
     assert options(tasks_per_process=1).warnings([flow({}, {})]) == []
+
+
+def test_more_slots_than_files_may_be_open_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "allowable", lambda: 1_024)
+    assert Options(flows=("m:f",), slots=80).files == 1_024
+    with pytest.raises(UsageError) as refused:
+        Worker("postgresql://", ["m:f"], slots=81)
+    assert str(refused.value) == (
+        "slots (81) need 1,036 open files, 12 each and 64 for the rest, and this process may have 1,024: take "
+        "fewer slots, or raise the hard limit (ulimit -Hn)"
+    )
+
+
+def test_a_steps_limit_for_which_there_are_not_enough_addresses_is_refused() -> None:
+    with pytest.raises(UsageError) as refused:
+        options(address_space=512 * MIB).require_room([flow({}, {"parse": 2048 * MIB})], Footprint(MIB, MIB))
+    assert str(refused.value) == (
+        "max_address_space (512 MiB) must not be less than memory_limit of orders.parse (2 GiB): what is resident has an "
+        "address"
+    )
+
+
+def test_limits_of_more_than_the_machine_has_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "total", lambda: 1024 * MIB)
+    described = [flow({"parse": 1, "sum": 1}, {"parse": 3072 * MIB, "sum": 1024 * MIB})]
+    assert options(memory=2048 * MIB).warnings(described) == [
+        "memory (2 GiB) is more than this machine has (1 GiB): it runs out of memory before a task is killed for it",
+        "memory_limit of orders.parse (3 GiB) is more than this machine has (1 GiB): it runs out of memory before a task is "
+        "killed for it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "declared", "limit"),
+    [
+        ({"memory": 200}, {}, "memory (200 MiB)"),
+        ({"memory": 200}, {"parse": 100}, "memory (200 MiB)"),
+        ({"memory": 100}, {"parse": 200}, "memory_limit of orders.parse (200 MiB)"),
+        ({"memory": 900}, {"parse": 200, "sum": 100}, "memory_limit of orders.parse (200 MiB)"),
+        ({}, {"parse": 200, "sum": 100}, "memory_limit of orders.parse (200 MiB)"),
+        ({"memory": 201}, {}, None),
+        ({"memory": 100}, {"parse": 201}, None),
+        ({}, {"parse": 100}, None),
+        ({}, {}, None),
+    ],
+)
+def test_a_process_that_no_task_may_leave_so_large_is_warned_of(
+    given: dict[str, int], declared: dict[str, int], limit: str | None
+) -> None:
+    sizes = {name: size * MIB for name, size in given.items()}
+    described = [flow({"parse": 1, "sum": 1}, {step: size * MIB for step, size in declared.items()})]
+    assert options(**sizes, memory_per_process=200 * MIB).warnings(described) == (
+        [
+            f"max_memory_per_process (200 MiB) is not below {limit}: a task is killed before it leaves a process with so "
+            "much, so that none is replaced for it"
+        ]
+        if limit is not None
+        else []
+    )
 
 
 def test_a_steps_own_limit_goes_before_the_workers() -> None:

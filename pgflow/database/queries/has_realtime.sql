@@ -1,0 +1,1 @@
+SELECT pgflow._has_realtime() AS has_realtime

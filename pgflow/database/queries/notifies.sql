@@ -1,0 +1,1 @@
+SELECT coalesce(current_setting('pgflow.events', true) = 'notify', false) AS notifies
