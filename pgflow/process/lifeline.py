@@ -1,4 +1,4 @@
-"""The watcher's program: when its standard input ends, everything that carries an identity is killed.
+"""The watcher's program: when its standard input ends, everything that carries an identity is killed, and its files go.
 
 It runs in a process of its own and outlives the dispatcher, which holds the other end of its standard input. It imports
 nothing but the standard library and its neighbours, which do the same.
@@ -7,8 +7,10 @@ nothing but the standard library and its neighbours, which do the same.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
+from pathlib import Path
 
 from pgflow.process import marker, tree
 
@@ -17,13 +19,20 @@ _PATIENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.01
 
 
-def main(identity: str) -> None:
-    """Wait for the end of standard input, then kill."""
+def main(identity: str, temporary: str) -> None:
+    """Wait for the end of standard input, then kill, and remove the folders in ``temporary`` that were the worker's."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
     sweep(identity)
+    for folder in Path(temporary).glob(f"{folder_prefix(identity)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_prefix(identity: str) -> str:
+    """How the name of a worker's temporary folder begins."""
+    return f"pgflow-worker-{identity}-"
 
 
 def sweep(identity: str) -> None:

@@ -68,9 +68,9 @@ def uninstall() -> None:
 
 
 def request(pid: int) -> bool:
-    """Ask a process that called ``install`` for its stacks; it may have ended meanwhile. Whether a signal had stopped
-    it; then it goes on now."""
-    with contextlib.suppress(ProcessLookupError):
+    """Ask a process that called ``install`` for its stacks; it may have ended meanwhile, or become somebody else's
+    (sudo). Whether a signal had stopped it; then it goes on now."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         if _request_of_stopped(pid):
             return True
         os.kill(pid, DUMP_SIGNAL)

@@ -24,7 +24,7 @@ from pebble import ProcessExpired, ProcessFuture
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome
-from pgflow.process import tree
+from pgflow.process import lifeline, marker, tree
 from pgflow.process.memory import Footprint
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
@@ -81,7 +81,7 @@ class Pool:
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         on_look: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="pgflow-worker-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=lifeline.folder_prefix(marker.identity)))
         self._importing = self._folder / "importing"
         self._printed = Printed()
         self._untidy = Untidy()
@@ -215,7 +215,7 @@ class Pool:
     @property
     def pulses(self) -> list[Pulse]:
         """Those of its threads."""
-        return [self._pulse, *(slot.pulse for slot in self._slots)]
+        return [self._pulse, self._printed.pulse, *(slot.pulse for slot in self._slots)]
 
     def limit(self, limits: Limits) -> None:
         """The limits with what the flows declare; to be said before the first task is run."""

@@ -145,7 +145,7 @@ class PoolProcess:
     def freeze(self) -> None:
         """Stop the process, until it is killed."""
         if not self.has_died():  # else its pid may be another's
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGSTOP)
 
     def kill(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pgflow.worker.outlet import Address
 from pgflow.worker.print_stream import PrintStream, mark
+from pgflow.worker.pulse import Pulse
 
 logger = logging.getLogger("pgflow.handler")
 
@@ -22,6 +23,8 @@ _REST_SECONDS = 0.01
 """After a look that found little. Without it the marks of each task would wake the thread: 25 us more of the
 dispatcher a task, measured."""
 _LITTLE = _CHUNK // 4
+STUCK_SECONDS = 60.0
+"""Handlers that print wait for a reader that hangs."""
 _LAST_LOOK_BYTES = 1 << 24
 """Read of one slot at the end: more than fits into its pipe, and an end where something prints for ever."""
 
@@ -35,6 +38,7 @@ class Printed:
 
     def __init__(self) -> None:
         self._pipes: list[_Pipe] = []
+        self.pulse = Pulse("reader of what handlers print", stuck_after=STUCK_SECONDS)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pgflow-printed", daemon=True)
 
@@ -62,12 +66,18 @@ class Printed:
         return True
 
     def _loop(self) -> None:
+        with self.pulse.life():
+            self._read()
+
+    def _read(self) -> None:
         poller = select.poll()
         pipes = {pipe.reader: pipe for pipe in self._pipes}
         for descriptor in pipes:
             poller.register(descriptor, select.POLLIN)
         while not self._stopping.is_set():
-            most = max(pipes[descriptor].read() for descriptor, _ in poller.poll())
+            with self.pulse.resting():
+                readable = poller.poll()
+            most = max(pipes[descriptor].read() for descriptor, _ in readable)
             if most < _LITTLE:
                 self._stopping.wait(_REST_SECONDS)
         for pipe in self._pipes:

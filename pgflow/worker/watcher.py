@@ -6,6 +6,7 @@ import contextlib
 import logging
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 # pgflow's own __init__ imports everything: 0.2 s. In its place stands a package that only knows its folder.
 _BOOT = (
     "import sys, types; package = types.ModuleType('pgflow'); package.__path__ = [sys.argv[1]]; "
-    "sys.modules['pgflow'] = package; from pgflow.process import lifeline; lifeline.main(sys.argv[2])"
+    "sys.modules['pgflow'] = package; from pgflow.process import lifeline; lifeline.main(*sys.argv[2:])"
 )
 _RENEWAL_SECONDS = 1.0
 """A watcher that ends at once is not started again sooner."""
@@ -40,7 +41,10 @@ class Watcher:
         """Start it; to be done before there is anything to kill. Raises OSError if it cannot be started."""
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(pgflow.__file__).parent), marker.identity],
+            [
+                *(sys.executable, "-I", "-S", "-c", _BOOT, str(Path(pgflow.__file__).parent)),
+                *(marker.identity, tempfile.gettempdir()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             cwd="/",
