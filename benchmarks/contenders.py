@@ -122,8 +122,9 @@ class PgflowContender:
                 worker_id=NO_ID,
                 max_attempts=1,
             )
-            while not (self._pool.wait_for_idle(END_SECONDS) and self._pool.run(task)):
+            while not self._pool.wait_for_demand(END_SECONDS):
                 pass
+            self._pool.take([task])
 
     def _ended(self, task: ClaimedTask, outcome: Outcome) -> None:
         order = self._by_number.pop(task.msg_id)

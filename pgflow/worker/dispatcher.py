@@ -82,40 +82,39 @@ class Dispatcher:
                 self._turn()
 
     def _turn(self) -> None:
-        idle = self._pool.wait_for_idle(STOP_CHECK_SECONDS)
-        if idle == 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
+        demand = self._pool.wait_for_demand(STOP_CHECK_SECONDS)
+        if demand <= 0 or not self._collector.wait_for_room(STOP_CHECK_SECONDS):
             return
         if not self._admission.is_open():
             self._stopping.wait(ADMISSION_SECONDS)
             return
-        found = self._dispatch(idle)
+        found = self._dispatch(demand)
         if found:
             self._wakeup.found()
-        if found < idle:
+        if found < demand:
             self._wakeup.wait()
 
-    def _dispatch(self, idle: int) -> int:
-        """Claim up to ``idle`` tasks and start them; how many there were."""
+    def _dispatch(self, demand: int) -> int:
+        """Claim up to ``demand`` tasks and hand them over; how many there were."""
         if self._stopping.is_set():
-            return idle
+            return demand
         try:
             self._take_inventory()
-            claimed = self._tasks.claim(self._worker_ids, idle)
+            claimed = self._tasks.claim(self._worker_ids, demand)
         except FAILURES as error:
             self._holdings.doubt()
             if self._stopping.is_set():
-                return idle
+                return demand
             pause = self._backoff.pause()
             logger.warning("claiming failed, next try in %.1f s: %s", pause, in_short(error))
             self._stopping.wait(pause)
-            return idle
+            return demand
         self._backoff.reset()
         self._holdings.add(claimed)
-        for task in claimed:
-            if task.attempt > max(1, task.max_attempts):
-                self._collector.put(task, _spent(task))
-            elif not self._pool.run(task):
-                self._collector.put(task, Released("its slot lost its process"))
+        spent = [task for task in claimed if task.attempt > max(1, task.max_attempts)]
+        for task in spent:
+            self._collector.put(task, _spent(task))
+        self._pool.take([task for task in claimed if task not in spent] if spent else claimed)
         return len(claimed)
 
     def _take_inventory(self) -> None:

@@ -232,7 +232,9 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     parts.rescue.stop()
     parts.dispatcher.stop()
     logger.info("draining: no new tasks, waiting for those that run")
+    pool.hand_back_waiting("the worker is stopping")
     has_stopped = request.wait_unless_urgent(parts.dispatcher.wait_until_stopped, until)
+    pool.hand_back_waiting("the worker is stopping")
     if not has_stopped or not request.wait_unless_urgent(pool.wait_until_empty, until):
         logger.info("ending at once: running tasks are killed and handed back")
     pool.stop("the worker was ended")

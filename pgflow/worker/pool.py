@@ -12,24 +12,27 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import NamedTuple
 
 import pebble
 from pebble import ProcessExpired, ProcessFuture
 
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
-from pgflow.outcome import Outcome
+from pgflow.outcome import Outcome, Released
 from pgflow.process import lifeline, marker, tree
 from pgflow.process.memory import Footprint
 from pgflow.worker import child
 from pgflow.worker import preload as preload_module
 from pgflow.worker.flows import FlowDescriptions, read_description
 from pgflow.worker.limits import Limits
+from pgflow.worker.lookahead import LookAhead
 from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import EndedByImportError, exists
 from pgflow.worker.printed import Printed
@@ -51,6 +54,8 @@ WATCH_SECONDS = 0.2
 cannot be due before the next one, and starting a task need not wake the watch."""
 _LAST_WORDS_SECONDS = 1.0
 """How long the end of a pool that is abandoned may wait for what was printed to be logged."""
+LONGEST_WAIT_SECONDS = 1.0
+"""So long may a task wait for a slot; then it goes back to its queue, for other workers."""
 DUMP_POLL_SECONDS = 0.001
 KILLS_AT_ONCE = 4
 """Then it is looked what else has become due."""
@@ -61,6 +66,13 @@ LOST_SECONDS = 20.0
 """A slot whose process is neither idle nor at work for this long is lost to a fault of ours, and gets another."""
 PEBBLE_SLEEP_SECONDS = 0.02
 """Measured: with pebble's own 0.1 a death is seen 80 ms later; 64 idle slots cost 6.1 % of a core instead of 3.8."""
+
+
+class _Waiting(NamedTuple):
+    """A task for which no slot is idle yet, and the ``time.monotonic()`` since when."""
+
+    task: ClaimedTask
+    since: float
 
 
 class Pool:
@@ -91,6 +103,10 @@ class Pool:
         self._on_look = on_look
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._look_ahead = LookAhead(slots)
+        self._feeding = threading.local()
+        self._stopped: str | None = None
         self._held = 0
         self._has_ended = False
         self._start_failure: Exception | None = None
@@ -183,26 +199,75 @@ class Pool:
         """Who is told of the end of each task; to be said before the first is run."""
         self._on_end = on_end
 
-    def wait_for_idle(self, timeout: float) -> int:
-        """How many slots are idle, after waiting up to ``timeout`` seconds for there to be one."""
+    def wait_for_demand(self, timeout: float) -> int:
+        """How many more tasks it can take, after waiting up to ``timeout`` seconds for there to be a demand: those that
+        idle slots can start, and some for which slots will be free soon."""
         with self._changed:
-            self._changed.wait_for(lambda: self._idle or self._stopping.is_set(), timeout)
-            return len(self._idle)
+            self._changed.wait_for(lambda: self._demand() or self._stopping.is_set(), timeout)
+            return self._demand()
 
-    def run(self, task: ClaimedTask) -> bool:
-        """Give the task to an idle slot; False when there is none (its process has just died)."""
-        with self._changed:
-            self._held += 1
-        while (slot := self._take_idle()) is not None:
-            if slot.run(task):
-                return True
-        with self._changed:
-            self._held -= 1
-        return False
+    @property
+    def idle(self) -> int:
+        """How many slots are idle at this moment."""
+        return len(self._idle)
 
-    def _take_idle(self) -> Slot | None:
+    def _demand(self) -> int:
+        free = self.idle - len(self._waiting)
+        ahead = self._look_ahead.tasks()
+        demand = free + ahead
+        # As long as half of them wait, it is not worth a round trip.
+        return demand if free > 0 or demand > ahead / 2 else 0
+
+    def take(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Take over tasks: each is given to the next slot that is idle, and its end is reported. After ``stop`` they
+        end as Released."""
+        now = time.monotonic()
         with self._changed:
-            return self._idle.popitem()[0] if self._idle else None
+            self._held += len(tasks)
+            self._waiting.extend(_Waiting(task, now) for task in tasks)
+            stopped = self._stopped
+        if stopped is not None:
+            self.hand_back_waiting(stopped)
+        self._feed()
+
+    def hand_back_waiting(self, reason: str, longer_than: float = 0.0) -> None:
+        """Tasks that have waited so many seconds for a slot end as Released(``reason``)."""
+        since = time.monotonic() - longer_than
+        returned: list[ClaimedTask] = []
+        with self._changed:
+            while self._waiting and self._waiting[0].since <= since:
+                returned.append(self._waiting.popleft().task)
+        if returned:
+            logger.info("%d tasks that were claimed ahead go back to their queues: %s", len(returned), reason)
+        for task in returned:
+            self._end(task, Released(reason))
+
+    def _feed(self) -> None:
+        """Give waiting tasks to idle slots. Called without a lock, whenever there are more of either.
+
+        A task may end before its slot has been left, and its end comes here again; that is left to the caller below.
+        """
+        if getattr(self._feeding, "is_under_way", False):
+            return
+        self._feeding.is_under_way = True
+        try:
+            while (pair := self._next_pair()) is not None:
+                slot, waiting = pair
+                if not slot.run(waiting.task):
+                    with self._changed:
+                        self._waiting.appendleft(waiting)
+        finally:
+            self._feeding.is_under_way = False
+
+    def _next_pair(self) -> tuple[Slot, _Waiting] | None:
+        with self._changed:
+            if not self._idle or not self._waiting:
+                return None
+            slot, _ = self._idle.popitem()
+            waiting = self._waiting.popleft()
+            if self._demand():
+                self._changed.notify_all()
+            return slot, waiting
 
     def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
         """Kill those of the tasks that still run, for the reasons given: nobody waits for their results any more. They
@@ -234,17 +299,26 @@ class Pool:
 
     # SlotListener.
 
-    def task_ended(self, task: ClaimedTask, outcome: Outcome) -> None:
+    def task_ended(self, task: ClaimedTask, outcome: Outcome, seconds: float) -> None:
+        self._look_ahead.note(seconds, len(task.input))
+        self._end(task, outcome)
+
+    def _end(self, task: ClaimedTask, outcome: Outcome) -> None:
         self._on_end(task, outcome)
         with self._changed:
             self._held -= 1
-            self._changed.notify_all()
+            if self._held == 0:
+                self._changed.notify_all()
 
     def slot_idle(self, slot: Slot) -> None:
         with self._changed:
             self._failures.pop(slot, None)
             self._idle[slot] = None
-            self._changed.notify_all()
+            if not self._waiting:
+                self._changed.notify_all()
+
+    def slot_offered(self) -> None:
+        self._feed()
 
     def slot_lost(self, slot: Slot) -> None:
         with self._changed:
@@ -281,6 +355,7 @@ class Pool:
                 self._on_look()
                 self._execute_doomed(awake_since)
                 self._replace_lost(now)
+                self.hand_back_waiting("no slot became free for it", LONGEST_WAIT_SECONDS)
 
     def _execute_doomed(self, awake_since: float) -> None:
         """Kill what is due, and what becomes due meanwhile: first all are asked for their stacks, who has written them
@@ -328,6 +403,9 @@ class Pool:
 
     def stop(self, reason: str) -> None:
         """End all processes at once; tasks that still run end as Released(``reason``)."""
+        with self._changed:
+            self._stopped = reason
+        self.hand_back_waiting(reason)
         for slot in self._slots:
             slot.stop(reason)
 

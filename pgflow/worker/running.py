@@ -141,6 +141,10 @@ class Running:
         self._cpu, self._peak_rss = seen.cpu, max(self._peak_rss, taken)
         return self._memory_limit is not None and taken > self._memory_limit
 
+    def kept_slot_for(self) -> float:
+        """For how many seconds it has kept its slot."""
+        return time.monotonic() - self._submitted
+
     # What was seen of it.
 
     def died(self, autopsy: Autopsy, *, exit_code: int | None) -> Outcome:

@@ -47,11 +47,14 @@ _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 5.0)
 class SlotListener(Protocol):
     """Who is told what becomes of a slot, from the slot's, pebble's or the watch thread."""
 
-    def task_ended(self, task: ClaimedTask, outcome: Outcome) -> None:
-        """Exactly once for every task given to ``Slot.run``."""
+    def task_ended(self, task: ClaimedTask, outcome: Outcome, seconds: float) -> None:
+        """Exactly once for every task given to ``Slot.run``, so many seconds ago."""
 
     def slot_idle(self, slot: Slot) -> None:
-        """The slot can take a task."""
+        """The slot can take a task; not from here, as it holds its lock."""
+
+    def slot_offered(self) -> None:
+        """A slot that became idle can be given a task from here."""
 
     def slot_lost(self, slot: Slot) -> None:
         """The slot cannot take a task until it is idle again."""
@@ -155,6 +158,7 @@ class Slot:
                 self._process = process
                 self._tasks_of_process = 0
                 self._listener.slot_idle(self)
+            self._listener.slot_offered()
             return
 
     def _new_process(self) -> PoolProcess:
@@ -282,7 +286,7 @@ class Slot:
             self._retire(process)
         if isinstance(outcome, Released):
             logger.warning("%s: %s is handed back: %s", self, running.task, outcome.reason)
-        self._listener.task_ended(running.task, outcome)
+        self._listener.task_ended(running.task, outcome, running.kept_slot_for())
         if left is not None:
             self._listener.left_untidy(running.task, left)
         if process is not None and is_sound:
@@ -295,8 +299,10 @@ class Slot:
         """The slot is idle, unless the process died meanwhile and was replaced: its successor was offered then, and may
         have a task."""
         with self._lock:
-            if self._process is process:
-                self._listener.slot_idle(self)
+            if self._process is not process:
+                return
+            self._listener.slot_idle(self)
+        self._listener.slot_offered()
 
     def _kill(self, process: PoolProcess) -> None:
         try:
@@ -429,7 +435,7 @@ class Slot:
         if process is not None:
             self._kill(process)
         if running is not None and has_taken:
-            self._listener.task_ended(running.task, Released(reason))
+            self._listener.task_ended(running.task, Released(reason), running.kept_slot_for())
         self._renewal.set()
 
     def wait_until_ended(self, timeout: float) -> bool:

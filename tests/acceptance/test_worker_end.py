@@ -65,6 +65,24 @@ def test_a_signal_drains_running_work_finishes_and_the_exit_code_is_0(
     assert [task["status"] for task in runs.tasks(waiting)] == ["queued"]
 
 
+def test_what_was_claimed_ahead_goes_back_without_an_attempt(database_url: str, runs: Runs) -> None:
+    with serving(FALSY, database_url) as process:
+        run_id = runs.start("falsy", [0] * 3000)
+        wait_until(lambda: "completed" in states(runs, run_id), "it is under way")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert states(runs, run_id) == {"completed": 1, "queued": 0}
+
+
+def states(runs: Runs, run_id: str) -> dict[str, int]:
+    """The statuses of a run's tasks, each with the most attempts."""
+    rows = runs.query(
+        "SELECT status, max(attempts_count) AS most FROM pgflow.step_tasks WHERE run_id = %s GROUP BY status", run_id
+    )
+    return {row["status"]: row["most"] for row in rows}
+
+
 def test_a_second_signal_ends_at_once_and_hands_the_task_back(
     start_worker: Callable[..., Worker], database_url: str, runs: Runs, tmp_path: Path
 ) -> None:

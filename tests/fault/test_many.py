@@ -45,7 +45,7 @@ def test_many_hangs_at_once_die_at_their_deadlines_and_their_slots_come_back(tmp
     """The bound need hold once in three times: who else uses the two cores keeps the watch waiting."""
     with watched_pool(FLOW, "catalogue", MANY) as pool:
         for name in ("first", "second", "third"):
-            wait_until(lambda: pool.pool.wait_for_idle(0) == MANY, "all slots are idle", 60)
+            wait_until(lambda: pool.pool.idle == MANY, "all slots are idle", 60)
             lateness = hang_everywhere(pool, tmp_path / name)
             meet(pool, tmp_path / f"{name} meeting")
             if lateness < LATE_SECONDS:
@@ -77,7 +77,7 @@ def hang_everywhere(pool: WatchedPool, folder: Path) -> float:
 )
 def test_streams_on_other_slots_do_not_delay_a_kill(tmp_path: Path, step: str, input: object, output: str) -> None:
     with watched_pool(FLOW, "catalogue", 4) as pool:
-        wait_until(lambda: pool.pool.wait_for_idle(0) == 4, "all slots are idle")
+        wait_until(lambda: pool.pool.idle == 4, "all slots are idle")
         notes: dict[ClaimedTask, Path] = {}
         lateness: list[float] = []
         others: list[Outcome] = []

@@ -22,6 +22,7 @@ from pgflow.worker import pool as pool_module
 from pgflow.worker import slot as slot_module
 from pgflow.worker.autopsy import Autopsy
 from pgflow.worker.pool import Pool
+from tests.support.pool import wait_for_idle
 from tests.support.waiting import process_exists, wait_until
 
 FLOW = "tests.flows.hostile:flow"
@@ -42,7 +43,7 @@ class RunningPool:
         """Start a task as soon as a slot is idle."""
         self.wait_for_a_slot()
         task = self.task(step_slug, input, timeout)
-        assert self.pool.run(task)
+        self.pool.take([task])
         return task
 
     def task(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
@@ -63,7 +64,7 @@ class RunningPool:
 
     def wait_for_a_slot(self) -> None:
         """Until one is idle: a process may just be starting."""
-        assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
+        wait_for_idle(self.pool)
 
     def end(self) -> tuple[str, Outcome, float]:
         """The next task's end."""
@@ -168,9 +169,9 @@ def test_printing_does_not_disturb_the_answer(running: RunningPool) -> None:
 
 
 def test_input_that_cannot_be_decoded_fails_its_own_task(running: RunningPool) -> None:
-    assert running.pool.wait_for_idle(WAIT_SECONDS)
+    wait_for_idle(running.pool)
     task = ClaimedTask("hostile", "r", "add_one", 0, 1, 1, "w", "root", "1e5000", 1, 1)
-    assert running.pool.run(task)
+    running.pool.take([task])
     outcome = running.end()[1]
     assert isinstance(outcome, Failed)
     assert outcome.error.startswith("Input is not decodable JSON")
@@ -239,7 +240,7 @@ def test_a_slot_whose_process_was_replaced_while_its_verdict_was_told_takes_one_
     running.run("hang_with_the_gil", timeout=2)  # in the next process
     go_on.set()
     assert running.end()[0] == "pid"
-    assert running.pool.wait_for_idle(0) == 0
+    assert running.pool.idle == 0
     assert isinstance(running.end()[1], TimedOut)
     assert running.outcome("add_one", {"value": 1}) == Completed("2")
     running.pool.stop("the test is over")
@@ -269,9 +270,38 @@ def test_a_slot_that_is_neither_idle_nor_at_work_comes_back(
     """There is no known way there."""
     monkeypatch.setattr(pool_module, "LOST_SECONDS", 0.3)
     running.wait_for_a_slot()
-    wait_until(lambda: running.pool.wait_for_idle(0) == 2, "both are idle")
+    wait_until(lambda: running.pool.idle == 2, "both are idle")
     running.pool._idle.popitem()
-    wait_until(lambda: running.pool.wait_for_idle(0) == 2, "the lost one is idle")
+    wait_until(lambda: running.pool.idle == 2, "the lost one is idle")
+
+
+def test_tasks_wait_for_slots_and_each_ends_once(running: RunningPool) -> None:
+    running.wait_for_a_slot()
+    tasks = [running.task("add_one", {"value": value}, timeout=20) for value in range(200)]
+    running.pool.take(tasks)
+    ends = [running.end()[1] for _ in tasks]
+    assert sorted(int(end.output) for end in ends if isinstance(end, Completed)) == list(range(1, 201))
+    assert running.pool.wait_until_empty(0)
+
+
+def test_a_task_for_which_no_slot_becomes_free_goes_back_soon(tmp_path: Path) -> None:
+    running = RunningPool(1)
+    began, go = tmp_path / "began", tmp_path / "go"
+    running.run("note_and_wait", {"began": str(began), "go": str(go)}, timeout=20)
+    running.pool.take([running.task("add_one", {"value": value}) for value in range(2)])
+    ends = [running.end()[:2] for _ in range(2)]
+    assert ends == [("add_one", Released("no slot became free for it"))] * 2
+    go.touch()
+    assert running.end()[1] == Completed('"went"')
+    # At its end, what waits is handed back, and what comes later as well.
+    running.run("note_and_wait", {"began": str(tmp_path / "again"), "go": str(tmp_path / "never")}, timeout=20)
+    wait_until((tmp_path / "again").exists, "the task runs")
+    running.pool.take([running.task("add_one", {"value": 1})])
+    running.pool.stop("the test is over")
+    running.pool.take([running.task("add_one", {"value": 2})])
+    assert [running.end()[1] for _ in range(3)] == [Released("the test is over")] * 3
+    assert running.pool.wait_until_empty(0)
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -282,17 +312,19 @@ def test_a_slot_whose_idle_process_is_replaced_while_it_is_given_a_task_has_one_
     comes first."""
     running = RunningPool(1)
     running.wait_for_a_slot()
-    slot = running.pool._take_idle()
-    assert slot is not None
+    slot = running.pool._idle.popitem()[0]
     assert slot._process is not None
     os.kill(slot._process.pid, signal.SIGKILL)
     running.wait_for_a_slot()  # its successor was offered
     began, go = tmp_path / "began", tmp_path / "go"
     task = running.task("note_and_wait", {"began": str(began), "go": str(go)}, timeout=20)
-    running.pool._held += is_first
-    assert slot.run(task) if is_first else running.pool.run(task)
+    if is_first:
+        running.pool._held += 1
+        assert slot.run(task)
+    else:
+        running.pool.take([task])
     wait_until(began.exists, "the task runs")
-    assert running.pool.wait_for_idle(0) == 0
+    assert running.pool.idle == 0
     assert not slot.run(task)
     go.touch()
     assert running.end()[1] == Completed('"went"')
@@ -320,7 +352,7 @@ def test_a_pool_whose_processes_do_not_start_any_more_gives_up(monkeypatch: pyte
     """Somebody cleaned /tmp, or nothing can be forked."""
     monkeypatch.setattr(slot_module, "_BACKOFF_SECONDS", (0.0,))
     running = RunningPool(2)
-    wait_until(lambda: running.pool.wait_for_idle(0) == 2, "both are idle")
+    wait_until(lambda: running.pool.idle == 2, "both are idle")
     shutil.rmtree(running.pool._folder)
     for slot in running.pool._slots:
         assert slot._process is not None

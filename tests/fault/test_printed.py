@@ -13,6 +13,7 @@ from pgflow.outcome import Completed, Crashed, TimedOut
 from pgflow.worker.pool import Pool
 from pgflow.worker.print_stream import MAX_TASK_LINES
 from tests.fault.test_pool import WAIT_SECONDS, RunningPool
+from tests.support.pool import wait_for_idle
 from tests.support.waiting import wait_until
 
 RUN = "run 00000000-0000-0000-0000-000000000000"
@@ -101,7 +102,7 @@ def test_one_who_prints_for_ever_delays_nobody_and_is_logged_in_part(
     start: Callable[[int], RunningPool], lines: list[str]
 ) -> None:
     running = start(2)
-    assert running.pool.wait_for_idle(WAIT_SECONDS)
+    wait_for_idle(running.pool)
     running.run("print_for_ever", timeout=4)
     started = time.monotonic()
     running.run("hang_with_the_gil", timeout=1)

@@ -51,7 +51,7 @@ class WatchedPool:
     def start(self, step_slug: str, input: object = None, timeout: int = 1) -> ClaimedTask:
         """Start a task as soon as a slot is idle."""
         for _ in range(100):
-            assert self.pool.wait_for_idle(WAIT_SECONDS), "no slot became idle"
+            wait_for_idle(self.pool)
             if task := self.try_to_start(step_slug, input, timeout):
                 return task
         raise AssertionError("slots are idle, but take no task")
@@ -73,8 +73,9 @@ class WatchedPool:
             max_attempts=1,
         )
         given = time.monotonic()
-        if not self.pool.run(task):
+        if not self.pool.idle:
             return None
+        self.pool.take([task])
         self._given[number] = given
         return task
 
@@ -130,13 +131,18 @@ class WatchedPool:
             self.end()
 
     def _is_idle(self) -> bool:
-        return self.pool.wait_for_idle(0) == self.slots
+        return self.pool.idle == self.slots
 
     def strays(self) -> list[psutil.Process]:
         """The processes of the pool's handlers, found by their environment wherever they went. Not the pool's own."""
         server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         own = [os.getpid(), server]
         return [process for process, parent in _marked() if process.pid not in own and parent not in own]
+
+
+def wait_for_idle(pool: Pool) -> None:
+    """Until a slot is idle."""
+    wait_until(lambda: pool.idle, "a slot is idle", WAIT_SECONDS)
 
 
 @contextmanager
