@@ -2,7 +2,8 @@
 
 ``database_url`` gives each test a database of its own with the pgflow schema installed, cloned from a
 template. Tests that take it run once per kind of server: the embedded wheel's PostgreSQL and the
-system's; those of the SQL core also on the PostgreSQL 16 of the wheel. A kind that the machine lacks is
+system's; some of the SQL core also on the PostgreSQL 16 of the wheel, all with --postgres16. A kind that the
+machine lacks is
 skipped with a reason, unless PGFLOW_REQUIRE_ALL=1.
 """
 
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What to make the schedule from; -1 for another each time [default: 1].",
     )
     group.addoption("--chaos-seconds", type=float, default=60.0, help="How long the schedule is [default: 60].")
+    parser.addoption("--postgres16", action="store_true", help="All tests of the SQL core on PostgreSQL 16, too.")
     group.addoption("--chaos-without", default="", help="Kinds of events to leave out, with commas between them.")
 
 
@@ -53,18 +55,27 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+FOLDERS = ("unit", "chaos", "acceptance", "fault", "database")
+"""The order of the tests: the quick ones, then those that take long, so that nobody is left with them alone at the end."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave PostgreSQL 16 to the tests of the SQL core: no other code of ours knows the server's version."""
+    """Put the tests in order, and leave PostgreSQL 16 to some of the SQL core; all of those with --postgres16."""
+    files = ("test_sql_", "test_schema") if config.getoption("--postgres16") else ("test_sql_runs", "test_schema")
     needless = [
         item
         for item in items
         if isinstance(item, pytest.Function)
         and _parameters(item).get("server") == "wheel16"
-        and not item.path.name.startswith(("test_sql_", "test_schema"))
+        and not item.path.name.startswith(files)
     ]
     config.hook.pytest_deselected(items=needless)
     left_out = set(needless)
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = sorted((item for item in items if item not in left_out), key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((rank for rank, folder in enumerate(FOLDERS) if folder in item.path.parts), len(FOLDERS))
 
 
 def _parameters(item: pytest.Function) -> dict[str, object]:
