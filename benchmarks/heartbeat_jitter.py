@@ -20,8 +20,8 @@ from typing import Any
 import click
 import psycopg
 
+from benchmarks.database import delete_flows, opened_database
 from benchmarks.report import circumstances, json_option, print_table, quantile, rounded
-from benchmarks.sql_core import delete_flows, opened_database
 from pgflow import Client, Database, Worker
 from pgflow.cli.failures import ending_in_words
 from pgflow.worker.leases import HEARTBEAT_SECONDS

@@ -25,13 +25,12 @@ from uuid import uuid4
 import click
 import psycopg
 
+from benchmarks.database import delete_flows, opened_database
 from benchmarks.report import json_option, machine, print_table, rounded
 from pgflow import Database, Flow, codec
 from pgflow.cli.failures import ending_in_words
-from pgflow.database import address, flows, runs, schema, workers
-from pgflow.database.choice import open_database
+from pgflow.database import address, flows, runs, workers
 from pgflow.database.tasks import BatchTasks, ClaimedTask
-from pgflow.errors import DatabaseUrlError
 
 Result = TypeVar("Result")
 
@@ -288,21 +287,6 @@ def main(
 
 
 @contextmanager
-def opened_database(url: str | None, *, max_connections: int = 1) -> Iterator[Database]:
-    """The database, with the schema in it. Raises click.UsageError for what is no address of one."""
-    try:
-        database = open_database(url, max_connections=max_connections)
-    except DatabaseUrlError as error:
-        raise click.UsageError(str(error)) from None
-    with database:
-        with database.connection() as connection:
-            schema.ensure(connection)
-            if schema.installed_version(connection) is None:
-                raise click.ClickException("this database has the pgflow schema of another implementation")
-        yield database
-
-
-@contextmanager
 def housekeeping(database: Database) -> Iterator[psycopg.Connection[Any]]:
     """A connection of our own. Our flows are deleted at the end; and before, if somebody was killed."""
     conninfo = address.complete(database.conninfo, "pgflow benchmark")
@@ -317,14 +301,6 @@ def housekeeping(database: Database) -> Iterator[psycopg.Connection[Any]]:
             click.echo("deleting what was made for measuring", err=True)
             delete_flows(connection, ALL_FLOWS)
             vacuum(connection, analyze=True)
-
-
-def delete_flows(connection: psycopg.Connection[Any], slugs: list[str]) -> None:
-    """Delete flows with their queues and the rows of their workers, as far as they are there."""
-    connection.execute(
-        "SELECT pgflow.delete_flow_and_data(f.flow_slug) FROM pgflow.flows AS f WHERE f.flow_slug = ANY(%s)", [slugs]
-    )
-    connection.execute("DELETE FROM pgflow.workers WHERE queue_name = ANY(%s)", [slugs])
 
 
 def vacuum(connection: psycopg.Connection[Any], *, analyze: bool = False) -> None:
