@@ -25,7 +25,7 @@ from pebble import ProcessExpired, ProcessFuture
 
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
-from pgflow.outcome import Outcome, Released
+from pgflow.outcome import Cancelled, Outcome, Released
 from pgflow.process import lifeline, marker, tree
 from pgflow.process.memory import Footprint
 from pgflow.worker import child
@@ -57,6 +57,8 @@ _LAST_WORDS_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 1.0
 """So long may a task wait for a slot; then it goes back to its queue, for other workers."""
 DUMP_POLL_SECONDS = 0.001
+DOOM_SECONDS = 0.5
+"""So long one round of kills takes in what becomes due meanwhile; the watch has other duties, too."""
 KILLS_AT_ONCE = 4
 """Then it is looked what else has become due."""
 LATE_SECONDS = 1.0
@@ -263,6 +265,8 @@ class Pool:
         with self._changed:
             if not self._idle or not self._waiting:
                 return None
+            if self._waiting[0].since < time.monotonic() - LONGEST_WAIT_SECONDS:
+                return None  # the watch hands it back: this process, or the machine, stood still
             slot, _ = self._idle.popitem()
             waiting = self._waiting.popleft()
             if self._demand():
@@ -270,12 +274,24 @@ class Pool:
             return slot, waiting
 
     def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
-        """Kill those of the tasks that still run, for the reasons given: nobody waits for their results any more. They
-        end as Cancelled."""
+        """Kill those of the tasks that still run, and do not start those that wait, for the reasons given: nobody waits
+        for their results any more. They end as Cancelled."""
+        for task, reason in self._take_waiting(condemned):
+            self._end(task, Cancelled(f"Task was not started: {reason}", reason))
         for slot in self._slots:
             slot.condemn(condemned)
         with contextlib.suppress(BlockingIOError):  # full: the watch looks in any case
             os.write(self._look_writer, b"!")
+
+    def _take_waiting(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> list[tuple[ClaimedTask, str]]:
+        """Those that wait, by identity: a task that was handed back and claimed again is equal to what it was."""
+        with self._changed:
+            wait = {id(waiting.task) for waiting in self._waiting}
+            taken = [(task, reason) for task, reason in condemned if id(task) in wait]
+            gone = {id(task) for task, _ in taken}
+            if gone:
+                self._waiting = deque(waiting for waiting in self._waiting if id(waiting.task) not in gone)
+        return taken
 
     @property
     def pulses(self) -> list[Pulse]:
@@ -361,9 +377,12 @@ class Pool:
         """Kill what is due, and what becomes due meanwhile: first all are asked for their stacks, who has written them
         is stopped, and only then one after the other is killed."""
         asked: list[Slot] = []
+        until = time.monotonic() + DOOM_SECONDS
         try:
             while True:
-                asked += [slot for slot in self._slots if slot.doom_if_due(awake_since)]
+                self._pulse.beat()
+                if time.monotonic() < until:
+                    asked += [slot for slot in self._slots if slot.doom_if_due(awake_since)]
                 if not asked:
                     return
                 self._may_start.clear()

@@ -76,6 +76,7 @@ class _Doomed:
     verdict: Verdict
     dump_until: float
     dumped: int = 0
+    is_frozen: bool = False
 
 
 class Slot:
@@ -146,7 +147,6 @@ class Slot:
             self.pulse.beat()
             time.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             try:
-                self._logbook.clear()
                 process = self._new_process()
             except Exception as error:  # noqa: BLE001 - whatever it is, the slot goes on trying
                 if self._stopping.is_set():
@@ -163,6 +163,7 @@ class Slot:
 
     def _new_process(self) -> PoolProcess:
         self._may_start.wait(START_DELAY_SECONDS)
+        self._logbook.clear()
         process = PoolProcess.start(self._settings, self._context)
         with self._lock:
             self._starting = process  # from now on ``stop`` ends it
@@ -323,7 +324,8 @@ class Slot:
         """A descriptor that becomes readable when the process dies; -1 if there is none or that was seen."""
         running = self._running
         process = running.process if running is not None else self._process
-        if process is None or (running is not None and running.death_seen is not None):
+        is_known = self._stopping.is_set() or (running is not None and running.death_seen is not None)
+        if process is None or is_known:
             return -1
         return process.pidfd
 
@@ -352,6 +354,8 @@ class Slot:
         is replaced. One that died in a task gets some time for pebble to report its exit code; if pebble is silent the
         code was 0.
         """
+        if self._doomed is not None:
+            return False  # its verdict is under way, and its process not idle
         running = self._running
         # The task's own: the slot may have another by now.
         process = running.process if running is not None else self._process
@@ -377,6 +381,8 @@ class Slot:
         doomed = self._doomed
         if doomed is None:
             return False
+        if doomed.is_frozen:
+            return True
         if doomed.running.death_seen is None and time.monotonic() < doomed.dump_until:
             size = os.fstat(self._dump_fd).st_size
             if size == doomed.dumped:
@@ -385,6 +391,7 @@ class Slot:
             if not stack.is_written(stack.read(self._dump_fd), doomed.process.main_thread, child.__file__):
                 return False
         doomed.process.freeze()
+        doomed.is_frozen = True
         return True
 
     def execute_doom(self) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError
-from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released, TimedOut
+from pgflow.outcome import Cancelled, Completed, Crashed, Failed, Outcome, Released, TimedOut
 from pgflow.worker import pool as pool_module
 from pgflow.worker import slot as slot_module
 from pgflow.worker.autopsy import Autopsy
@@ -275,6 +275,39 @@ def test_a_slot_that_is_neither_idle_nor_at_work_comes_back(
     wait_until(lambda: running.pool.idle == 2, "the lost one is idle")
 
 
+def test_many_that_exit_with_code_0_at_once_have_crashed(tmp_path: Path) -> None:
+    """Who waits for the others' kills is not taken for idle meanwhile."""
+    running = RunningPool(12)
+    wait_until(lambda: running.pool.idle == 12, "all are idle")
+    began = [tmp_path / str(number) for number in range(12)]
+    running.pool.take(
+        [running.task("wait_and_exit", {"began": str(note), "go": str(tmp_path / "go")}, 20) for note in began]
+    )
+    wait_until(lambda: all(note.exists() for note in began), "all wait")
+    (tmp_path / "go").touch()
+    ends = [running.end()[1] for _ in began]
+    assert [end.exit_code if isinstance(end, Crashed) else end for end in ends] == [0] * 12
+    wait_until(lambda: running.pool.idle == 12, "all are idle again")
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
+
+
+def test_a_task_that_waits_is_not_started_when_nobody_waits_for_it(tmp_path: Path) -> None:
+    running = RunningPool(1)
+    began, go = tmp_path / "began", tmp_path / "go"
+    running.run("note_and_wait", {"began": str(began), "go": str(go)}, timeout=20)
+    waiting = running.task("add_one", {"value": 1})
+    running.pool.take([waiting])
+    running.pool.condemn([(waiting, "its run has ended")])
+    outcome = running.end()[1]
+    assert isinstance(outcome, Cancelled)
+    assert outcome.error == "Task was not started: its run has ended"
+    go.touch()
+    assert running.end()[1] == Completed('"went"')
+    running.pool.stop("the test is over")
+    assert running.pool.wait_until_ended(WAIT_SECONDS)
+
+
 def test_tasks_wait_for_slots_and_each_ends_once(running: RunningPool) -> None:
     running.wait_for_a_slot()
     tasks = [running.task("add_one", {"value": value}, timeout=20) for value in range(200)]
@@ -337,12 +370,12 @@ def test_a_slot_whose_idle_process_is_replaced_while_it_is_given_a_task_has_one_
 def test_a_clock_that_is_put_forward_costs_no_attempt(
     running: RunningPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """pebble goes by the wall clock."""
+    """pebble goes by the wall clock, which here goes an hour for each second, from before pebble has learnt of the begin."""
     running.run("note_and_wait", {"began": str(tmp_path / "began"), "go": str(tmp_path / "never")}, timeout=100)
     wait_until((tmp_path / "began").exists, "the handler runs")
-    now = time.time
+    began = time.monotonic()
     with monkeypatch.context() as patched:
-        patched.setattr(time, "time", lambda: now() + 3600)
+        patched.setattr(time, "time", lambda: 3600 * (time.monotonic() - began) + 2e9)
         outcome = running.end()[1]
     assert outcome == Released("its process was killed before its deadline: the clock was put forward")
     assert running.outcome("add_one", {"value": 1}) == Completed("2")

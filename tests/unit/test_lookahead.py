@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pgflow.worker.lookahead import MOST_CHARACTERS, MOST_TASKS, LookAhead
+from pgflow.worker.lookahead import MOST_CHARACTERS, MOST_TASKS, MOST_TASKS_PER_SLOT, LookAhead
 from tests.support.waiting import wait_until
 
 
-def after(*seconds: float, slots: int = 2, characters: int = 10) -> int:
+def after(*seconds: float, slots: int = 16, characters: int = 10) -> int:
+    """How many, when tasks that took so long have ended, all a moment ago."""
     look_ahead = LookAhead(slots)
     for kept in seconds:
         look_ahead.note(kept, characters)
@@ -18,26 +19,31 @@ def test_nothing_is_claimed_ahead_before_a_task_has_ended() -> None:
 
 
 def test_what_the_slots_do_in_a_tenth_of_a_second_is_claimed_ahead() -> None:
-    assert after(0.0001) == MOST_TASKS
-    assert after(0.001) == 200
-    assert after(0.01) == 20
-    assert after(0.1) == 2
-    assert after(0.1, slots=64) == 64
-    assert after(0.3) == 0
+    assert after(*[0.0001] * 1000) == MOST_TASKS
+    assert after(*[0.0001] * 1000, slots=2) == 2 * MOST_TASKS_PER_SLOT
+    assert after(*[0.01] * 1000) == 160
+    assert after(*[0.1] * 1000) == 16
+    assert after(*[1.7] * 1000) == 0
 
 
 def test_one_long_task_among_short_ones_makes_it_careful_at_once() -> None:
-    assert after(*[0.001] * 50) == 200
-    assert after(*[0.001] * 50, 10.0) == 0
+    assert after(*[0.01] * 1000, 100.0) == 0
+
+
+def test_what_has_ended_lately_bounds_it_whatever_a_task_takes() -> None:
+    """Of 64 slots 63 may be at work for a minute."""
+    assert after(0.0001, slots=64) <= 5
+    assert after(*[0.0001] * 10, slots=64) <= 50
 
 
 def test_large_inputs_are_bounded_together() -> None:
-    assert after(0.0001, characters=MOST_CHARACTERS // 4) == 4
-    assert after(0.0001, characters=MOST_CHARACTERS * 2) == 0
+    assert after(*[0.0001] * 1000, characters=MOST_CHARACTERS // 4) == 4
+    assert after(*[0.0001] * 1000, characters=MOST_CHARACTERS * 2) == 0
 
 
 def test_while_no_task_ends_nothing_is_claimed_ahead() -> None:
     look_ahead = LookAhead(2)
-    look_ahead.note(0.001, 10)
-    assert look_ahead.tasks() == 200
+    for _ in range(100):
+        look_ahead.note(0.001, 10)
+    assert look_ahead.tasks() > 0
     wait_until(lambda: look_ahead.tasks() == 0, "it stands still", 5)
