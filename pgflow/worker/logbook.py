@@ -1,7 +1,8 @@
 """The logbook of a slot: a page of shared memory in which its pool process notes what it is doing.
 
 The dispatcher reads it without a lock and without the process's help, also while the handler hangs with
-the GIL held, and after the process has died.
+the GIL held, and after the process has died. So the number of a task is written last: a process may be kept from the
+processor in the middle of a note, and who finds the number there finds the rest of the note, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from time import monotonic  # not to be patched by a handler
 
 from pgflow.process import usage
 
+_NUMBER = struct.Struct("=q")
+_BEGUN_REST = struct.Struct("=dd")
 _BEGUN = struct.Struct("=qdd")
+_ENDED_REST = struct.Struct("=dddq")
 _ENDED = struct.Struct("=qdddq")
 _ENDED_OFFSET = _BEGUN.size
 NO_TASK = 0
@@ -58,14 +62,15 @@ class Logbook:
     def begin(self, number: int) -> None:
         """Called in the pool process as a task begins. CLOCK_MONOTONIC is the same in every process."""
         usage.forget_peak()
-        _BEGUN.pack_into(self._page, 0, number, monotonic(), usage.of_this_process().cpu)
+        _BEGUN_REST.pack_into(self._page, _NUMBER.size, monotonic(), usage.of_this_process().cpu)
+        _NUMBER.pack_into(self._page, 0, number)
 
     def end(self) -> None:
         """Called in the pool process when the task's outcome is about to be sent."""
         begun, now, used = self.begun(), monotonic(), usage.of_this_process()
-        _ENDED.pack_into(
-            self._page, _ENDED_OFFSET, begun.number, now, now - begun.at, used.cpu - begun.cpu, used.peak_rss
-        )
+        rest = now, now - begun.at, used.cpu - begun.cpu, used.peak_rss
+        _ENDED_REST.pack_into(self._page, _ENDED_OFFSET + _NUMBER.size, *rest)
+        _NUMBER.pack_into(self._page, _ENDED_OFFSET, begun.number)
 
     def clear(self) -> None:
         """Called in the dispatcher before a process is started."""
