@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -156,7 +157,9 @@ class Worker:
             return 0
         process.terminate()
         try:
-            process.wait(timeout)
+            # A wait with a timeout looks every 50 ms. The kernel may give a signal to another thread; its handler runs
+            # once this one runs Python again, which in a waitpid without end it never did (seen once in CI).
+            process.wait(math.inf if timeout is None else timeout)
         except subprocess.TimeoutExpired:
             self.end_at_once()
             try:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -171,6 +172,28 @@ def test_stop_kills_and_hands_back_after_its_timeout(
     assert worker.stop(timeout=0.2) == 0
     (task,) = runs.tasks(run_id)
     assert (task["status"], task["attempts_count"]) == ("queued", 0)
+
+
+def test_a_signal_that_another_thread_got_is_heeded_while_stop_waits(
+    start_worker: Callable[..., Worker], runs: Runs, tmp_path: Path
+) -> None:
+    worker = start_worker(HOSTILE)
+    begin(runs, tmp_path)
+
+    def signal_own_thread() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: worker.end_at_once())
+    timers = [threading.Timer(1.0, signal_own_thread), threading.Timer(30.0, (tmp_path / "go").touch)]
+    try:
+        for timer in timers:
+            timer.start()
+        assert worker.stop() == 0
+        assert not (tmp_path / "go").exists()
+    finally:
+        for timer in timers:
+            timer.cancel()
+        signal.signal(signal.SIGUSR1, previous)
 
 
 def test_kill_9_of_the_dispatcher_ends_all_that_it_and_its_handlers_started(

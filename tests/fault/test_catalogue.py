@@ -243,7 +243,7 @@ CASES = [
     refused("deep", r"nested deeper than 1,000 levels.* at \$\[0\].*"),
     refused("circle", r"nested deeper than 1,000 levels.* at \$\[0\].*"),
     refused(
-        "repeated", r"its text is larger than 67,108,864 bytes \(.*\) at \$", timeout=20,
+        "repeated", r"its text is larger than 67,108,864 bytes \(.*\) at \$", timeout=60,
     ),
     _case("return_output", Completed, '"x{60000000}"', "large", timeout=9),
     _case("return_out_of_memory", Failed, r"(Output is not JSON-serializable: .*|MemoryError)", spoils=True),
