@@ -58,6 +58,9 @@ FUNCTION_FILES = (
     "_archive_open_messages",
     "_lock_messages",
     "_keep_messages_invisible",
+    "_lock_visible_messages",
+    "_hide_messages",
+    "_set_aside_messages",
     # Events
     "_has_realtime",
     "_emits_events",

@@ -203,3 +203,46 @@ def test_statistics_without_anything_queued_do_not_mislead(core: Core, flow: str
         read = rows_read(fresh, lambda: settle_a_batch(fresh, flow))
     # In a queue of a thousand messages, reading all of them costs what finding twelve does.
     assert sum(rows for table, rows in read.items() if table != "q_small") < BATCH * ROWS_PER_TASK, read
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+def test_messages_that_are_not_visible_are_not_read(core: Core, is_analysed: bool) -> None:
+    """Those of 20,000 tasks to come, which are older than the one that is due."""
+    core.flow("later", "m*")
+    core.rows("UPDATE pgflow.steps SET opt_start_delay = 3600")
+    core.start("later", [0] * 20_000)
+    core.rows("UPDATE pgflow.steps SET opt_start_delay = NULL")
+    core.start("later", [0] * BATCH)
+    if is_analysed:
+        core.rows("VACUUM ANALYZE")
+    fresh = Core(core.url)
+    with fresh.connection:
+        read = rows_read(fresh, lambda: core_claims(fresh, BATCH))
+        assert sum(read.values()) < BATCH * 20, read
+        read = rows_read(fresh, lambda: core_claims(fresh, 0))
+        assert sum(read.values()) < BATCH, read
+
+
+def core_claims(core: Core, expected: int) -> None:
+    assert len(core.claim("later", BATCH)) == expected
+
+
+def test_hot_functions_plan_alike_and_do_not_compile(core: Core) -> None:
+    """Their costs are counted in rows, which made PostgreSQL compile every statement: 472 us a completion instead of 110."""
+    settings = {
+        row["proname"]: {setting for setting in row["proconfig"] if setting != "enable_bitmapscan=off"}
+        for row in core.rows(
+            "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'pgflow'::regnamespace "
+            "AND 'plan_cache_mode=force_generic_plan' = ANY(proconfig)"
+        )
+    }
+    assert settings.keys() >= {
+        "claim_tasks",
+        "start_tasks",
+        "_complete_tasks",
+        "_fail_tasks",
+        "start_flow",
+        "start_flows",
+    }
+    assert all(own == settings["claim_tasks"] for own in settings.values()), settings
+    assert "jit=off" in settings["claim_tasks"]

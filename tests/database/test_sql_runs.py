@@ -99,62 +99,6 @@ def test_a_flow_without_steps_completes_at_once(core: Core) -> None:
     assert (run["status"], run["output"]) == ("completed", None)
 
 
-def test_a_claim_extends_the_messages_visibility_to_the_timeout_and_2_seconds(core: Core) -> None:
-    core.flow("f", "a")
-    core.rows("SELECT pgflow.add_step('f', 'b', timeout => 100)")
-    core.start("f", 1)
-    assert [(t.step_slug, t.timeout) for t in core.claim("f")] == [("a", 60), ("b", 100)]
-    assert [round(m["visible_in"]) for m in core.queue("f")] == [62, 102]
-
-
-def test_start_tasks_returns_the_contracts_record(core: Core) -> None:
-    core.flow("f", "list", "square* <- list")
-    core.start("f", {"n": 3})
-    core.register_worker()
-    start = (
-        "SELECT * FROM pgflow.start_tasks("
-        "flow_slug => 'f', msg_ids => (SELECT array_agg(msg_id) FROM pgmq.read('f', 1, 10)), worker_id => %s)"
-    )
-    (root,) = core.rows(start, core.worker_id)
-    assert (root["input"], root["flow_input"], root["task_index"]) == ({}, {"n": 3}, 0)
-    core.rows("SELECT pgflow.complete_task(%s, 'list', 0, '[7]')", root["run_id"])
-    (element,) = core.rows(start, core.worker_id)
-    assert (element["input"], element["flow_input"]) == (7, None)
-    assert core.rows("SELECT * FROM pgflow.start_tasks('f', NULL, %s)", core.worker_id) == []
-
-
-def test_a_claim_takes_no_more_than_asked_over_several_flows(core: Core) -> None:
-    core.flow("f", "m*")
-    core.flow("g", "m*")
-    core.start("f", [1] * 5)
-    core.start("g", [1] * 5)
-    core.register_worker()
-    claim = "SELECT flow_slug FROM pgflow.claim_tasks('{f,g}', ARRAY[%s, %s]::uuid[], %s)"
-    assert len(core.rows(claim, core.worker_id, core.worker_id, 7)) == 7
-    assert len(core.rows(claim, core.worker_id, core.worker_id, 7)) == 3
-    assert core.rows(claim, core.worker_id, core.worker_id, 7) == []
-
-
-def test_messages_that_no_task_belongs_to_are_archived(core: Core) -> None:
-    core.flow("f", "a")
-    core.rows("""SELECT pgmq.send('f', '{"stray": true}')""")
-    assert core.claim("f") == []
-    assert (core.queue("f"), core.archived("f")) == ([], 1)
-
-
-def test_two_claims_at_once_never_share_a_task(core: Core, other: Core) -> None:
-    core.flow("f", "m*")
-    core.start("f", [1] * 4)
-    other.register_worker()
-    messages = [m["msg_id"] for m in core.queue("f")]
-    core.register_worker()
-    start = "SELECT task_index FROM pgflow.start_tasks('f', %s, %s)"
-    with core.connection.transaction():
-        assert len(core.rows(start, messages[:3], core.worker_id)) == 3
-        assert len(other.rows(start, messages, other.worker_id)) == 1
-    assert other.rows(start, messages, other.worker_id) == []
-
-
 def test_a_failed_attempt_goes_back_to_the_queue_after_its_delay(core: Core) -> None:
     core.flow("f", "a", max_attempts=3, base_delay=10)
     run_id = core.start("f", 1)
@@ -234,15 +178,6 @@ def test_a_late_fail_task_does_not_delay_the_requeued_task(core: Core) -> None:
     assert core.rows("SELECT vt FROM pgmq.q_f") == [before]
 
 
-def test_released_tasks_are_claimable_at_once_without_an_attempt_spent(core: Core) -> None:
-    core.flow("f", "m*")
-    core.start("f", [1, 2])
-    claimed = core.claim("f")
-    assert core.release(claimed) == ["released", "released"]
-    assert core.release(claimed) == ["stale", "stale"]
-    assert [t.attempt for t in core.claim("f")] == [1, 1]
-
-
 def test_a_task_twice_in_a_batch_counts_once(core: Core) -> None:
     core.flow("f", "m*")
     run_id = core.start("f", [1, 2])
@@ -309,26 +244,6 @@ def test_a_batch_whose_arrays_differ_in_length_is_refused(core: Core, function: 
 def test_a_batch_of_nothing_does_nothing(core: Core, function: str, length: int | None) -> None:
     assert call_batch(core, function, dict.fromkeys(KEYS | BATCHES[function], length)) == []
     assert call_batch(core, function, {**dict.fromkeys(KEYS | BATCHES[function], 0), "run_ids": length}) == []
-
-
-@pytest.mark.parametrize(
-    ("worker_ids", "quantity", "words"),
-    [
-        ([], 1, "1 p_flow_slugs, but 0 p_worker_ids"),
-        (None, 1, "1 p_flow_slugs, but no p_worker_ids"),
-        ([None], 1, "p_worker_ids holds NULL"),
-        ([uuid4()], -1, "p_quantity is -1"),
-        ([uuid4()], None, "p_quantity is NULL"),
-    ],
-)
-def test_a_claim_says_how_many_and_for_whom(
-    core: Core, worker_ids: list[UUID | None] | None, quantity: int | None, words: str
-) -> None:
-    core.flow("f", "a")
-    core.start("f", 1)
-    with pytest.raises(psycopg.errors.RaiseException, match=rf"claim_tasks\(\): {words}"):
-        core.rows("SELECT pgflow.claim_tasks(ARRAY['f'], %s::uuid[], %s::int)", worker_ids, quantity)
-    assert core.claim("f", 0) == []
 
 
 def test_complete_task_and_fail_task_return_the_row_as_it_is_afterwards(core: Core) -> None:
@@ -422,24 +337,6 @@ def test_messages_name_their_task_in_the_order_of_the_elements(core: Core) -> No
     assert [task["message_id"] for task in core.tasks(run_id)] == [m["msg_id"] for m in core.queue("f")]
 
 
-def test_the_longest_timeout_can_be_claimed(core: Core) -> None:
-    core.flow("f")
-    core.step("f", "a", timeout=2147483647)
-    core.start("f", 1)
-    (task,) = core.claim("f")
-    assert task.timeout == 2147483647
-    assert core.value("SELECT pgflow.requeue_stalled_tasks()") == 0
-
-
-def test_start_tasks_starts_a_task_whose_message_is_gone(core: Core) -> None:
-    core.flow("f", "m*")
-    core.start("f", [1, 2])
-    core.register_worker()
-    core.rows("SELECT pgmq.archive('f', 2)")
-    started = core.rows("SELECT * FROM pgflow.start_tasks('f', '{1,2}', %s)", core.worker_id)
-    assert sorted(row["input"] for row in started) == [1, 2]
-
-
 def test_a_retry_is_delayed_from_the_transactions_time(core: Core) -> None:
     """Tests of other implementations read a delay as vt - enqueued_at, after a life cycle in one transaction."""
     with core.connection.transaction():
@@ -452,14 +349,6 @@ def test_a_retry_is_delayed_from_the_transactions_time(core: Core) -> None:
         assert core.value("SELECT round(extract(epoch FROM vt - enqueued_at)) FROM pgmq.q_f") == 6
 
 
-def test_an_unknown_worker_cannot_claim(core: Core) -> None:
-    core.flow("f", "a")
-    core.start("f", 1)
-    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="step_tasks_last_worker_id_fkey"):
-        core.rows("SELECT * FROM pgflow.start_tasks('f', '{1}', gen_random_uuid())")
-    assert len(core.rows("SELECT * FROM pgflow.start_tasks('f', '{1}', NULL)")) == 1
-
-
 def test_a_type_violation_needs_no_started_task_where_attempts_are_not_given(core: Core) -> None:
     core.flow("f", "a", "m* <- a")
     run_id = core.start("f", 1)
@@ -469,6 +358,14 @@ def test_a_type_violation_needs_no_started_task_where_attempts_are_not_given(cor
         "[TYPE_VIOLATION] Produced null instead of array",
     )
     assert (core.run(run_id)["status"], core.archived("f")) == ("failed", 1)
+
+
+def test_finished_messages_are_deleted_where_the_database_says_so(core: Core) -> None:
+    core.flow("f", "m*")
+    core.rows("SET pgflow.finished_messages = 'delete'")
+    run_id = core.start("f", [1, 2])
+    assert core.complete(core.claim("f"), [1, 2]) == ["completed"] * 2
+    assert (core.run(run_id)["status"], core.queue("f"), core.archived("f")) == ("completed", [], 0)
 
 
 def test_nothing_is_archived_or_changed_by_completing_a_task_of_a_failed_run(core: Core) -> None:

@@ -12,7 +12,7 @@ from pgflow.database import schema
 
 CATALOGUE = Path(__file__).parents[1] / "database" / "contract_catalog.txt"
 _NAMED = re.compile(r"\bpgflow\.(\w+)")
-_VISIBILITY = re.compile(r"  PERFORM pgflow\.set_vt_batch\(p_flow_slug, claimed\.message_ids, .*?;\n")
+_VISIBILITY = re.compile(r"  PERFORM pgflow\._hide_messages\(p_flow_slug, claimed\.message_ids, .*?;\n")
 
 
 def install(url: str, *, sets_visibility: bool = True) -> None:

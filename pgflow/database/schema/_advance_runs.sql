@@ -45,6 +45,12 @@ BEGIN
   IF ready.run_ids IS NOT NULL THEN
     PERFORM pgflow._start_ready_steps(ready.run_ids);
   END IF;
-  PERFORM pgflow._complete_runs(_advance_runs.run_ids);
+  IF EXISTS (
+    SELECT
+    FROM pgflow.runs AS r
+    WHERE r.run_id = ANY(_advance_runs.run_ids) AND r.remaining_steps = 0 AND r.status || '' = 'started'
+  ) THEN
+    PERFORM pgflow._complete_runs(_advance_runs.run_ids, 0);
+  END IF;
 END
 $$;

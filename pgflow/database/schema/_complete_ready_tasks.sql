@@ -1,5 +1,5 @@
--- Complete those tasks of a batch that are judged 'ready', and their steps with them; but fail those whose output cannot
--- feed the map that waits for it. Returns the judgements as they are then: 'completed' or 'failed' instead of 'ready'.
+-- Complete those tasks of a batch that are judged 'ready', their steps and runs with them, and bring the runs as far as they
+-- come; but fail those whose output cannot feed the map that waits for it. Returns the judgements as they are then: 'completed' or 'failed' instead of 'ready'.
 -- `outcomes`, `error_messages` and `evidence` are for the history, and NULL of what a task that did its work needs not.
 CREATE FUNCTION pgflow._complete_ready_tasks(
   run_ids uuid[],
@@ -19,6 +19,7 @@ AS $$
 DECLARE
   violation record;
   done record;
+  still_going uuid[];
 BEGIN
   SELECT v.judgements, v.map_slugs INTO violation
   FROM pgflow._judge_outputs(run_ids, step_slugs, task_indexes, outputs, any_attempt, judgements) AS v;
@@ -69,13 +70,17 @@ BEGIN
   ) AS m;
 
   IF done.run_ids IS NOT NULL THEN
-    PERFORM pgflow._complete_steps(done.run_ids, done.step_slugs, done.task_counts);
+    still_going := pgflow._complete_steps(done.run_ids, done.step_slugs, done.task_counts);
     PERFORM pgflow._archive_messages(done.flow_slugs, done.message_ids);
   END IF;
   IF violation.map_slugs IS NOT NULL THEN
     PERFORM pgflow._fail_type_violations(
       run_ids, step_slugs, task_indexes, outputs, violation.map_slugs, outcomes, error_messages, evidence
     );
+  END IF;
+  -- Nothing can move in a run none of whose steps has ended.
+  IF still_going IS NOT NULL THEN
+    PERFORM pgflow._advance_runs(still_going);
   END IF;
   RETURN array_replace(violation.judgements, 'ready', 'completed');
 END

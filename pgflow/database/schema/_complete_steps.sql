@@ -1,12 +1,14 @@
 -- Tasks of steps have completed: the steps have that many fewer left, and those with none left complete, with the
--- task's output, or for a map all outputs in the order of the elements; their dependents learn of it.
+-- task's output, or for a map all outputs in the order of the elements; their dependents learn of it. Runs without any step
+-- left complete; returns the others of those that have fewer now, which may come further.
 CREATE FUNCTION pgflow._complete_steps(run_ids uuid[], step_slugs text[], task_counts int[])
-RETURNS void
+RETURNS uuid[]
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   completed record;
+  still_going uuid[];
 BEGIN
   WITH counted AS (
     UPDATE pgflow.step_states AS s
@@ -51,7 +53,8 @@ BEGIN
   IF completed.run_ids IS NOT NULL THEN
     PERFORM pgflow._emit_step_events('completed', completed.run_ids, completed.step_slugs);
     PERFORM pgflow._release_dependents(completed.run_ids, completed.step_slugs);
-    PERFORM pgflow._count_ended_steps(completed.run_ids);
+    still_going := pgflow._complete_runs(completed.run_ids, 1);
   END IF;
+  RETURN still_going;
 END
 $$;

@@ -19,6 +19,7 @@ SET enable_mergejoin TO off
 SET random_page_cost TO 0
 SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
+SET jit TO off
 AS $$
 DECLARE
   judgements text[] := pgflow._judge_tasks(run_ids, step_slugs, task_indexes, attempts, worker_ids, message_ids);
@@ -47,15 +48,6 @@ BEGIN
     WHERE b.judgement = 'over'
       AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = b.run_id) <> 'failed';
   END IF;
-
-  -- A late result moves nothing.
-  PERFORM pgflow._advance_runs(
-    ARRAY(
-      SELECT b.run_id
-      FROM unnest(run_ids, judgements) AS b (run_id, judgement)
-      WHERE b.judgement NOT IN ('over', 'unknown')
-    )
-  );
 
   RETURN QUERY
   SELECT j.position::int, j.judgement

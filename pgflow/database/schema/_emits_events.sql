@@ -3,10 +3,11 @@
 -- default, because a NOTIFY makes commits wait for each other.
 CREATE FUNCTION pgflow._emits_events()
 RETURNS boolean
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SET search_path TO pg_catalog, pg_temp
 AS $$
-  SELECT pgflow._has_realtime()
-    OR coalesce(current_setting('pgflow.events', true) = 'notify', false)
+BEGIN
+  RETURN pgflow._has_realtime() OR coalesce(current_setting('pgflow.events', true) = 'notify', false);
+END
 $$;

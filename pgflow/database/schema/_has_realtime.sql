@@ -3,11 +3,16 @@
 -- that the owner may not call is none.
 CREATE FUNCTION pgflow._has_realtime()
 RETURNS boolean
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SET search_path TO pg_catalog, pg_temp
 AS $$
-  SELECT EXISTS (
+BEGIN
+  -- Mostly there is none, and this is asked whenever a step ends.
+  IF to_regnamespace('realtime') IS NULL THEN
+    RETURN false;
+  END IF;
+  RETURN EXISTS (
     SELECT
     FROM pg_namespace AS realtime
     JOIN pg_proc AS p ON p.pronamespace = realtime.oid
@@ -26,5 +31,6 @@ AS $$
         OR (NOT owner.rolsuper AND pg_has_role(owner.oid, sender.oid, 'MEMBER'))
         OR sender.rolname IN ('supabase_admin', 'supabase_realtime_admin')
       )
-  )
+  );
+END
 $$;

@@ -43,9 +43,6 @@ BEGIN
     error_messages,
     evidence
   );
-  PERFORM pgflow._advance_runs(array_agg(b.run_id))
-  FROM unnest(run_ids, judgements) AS b (run_id, judgement)
-  WHERE b.judgement = 'recorded';
   RETURN array_replace(completed, 'completed', 'recorded');
 END
 $$;

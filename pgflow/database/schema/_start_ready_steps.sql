@@ -69,7 +69,8 @@ BEGIN
           )
           FROM task
         ),
-        batch.delay
+        NULL,
+        clock_timestamp() + make_interval(secs => batch.delay)
       ) WITH ORDINALITY AS m (msg_id, position)
     )
     INSERT INTO pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id)

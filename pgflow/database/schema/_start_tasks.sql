@@ -1,9 +1,9 @@
 -- Start the claimable tasks of messages of one flow, and keep each message invisible for the task's timeout and two
--- seconds. Only rows that this call changed are returned, so two concurrent claims never share a task.
+-- seconds; `p_reads` is as in _hide_messages. Only rows that this call changed are returned, so two concurrent claims never share a task.
 --
 -- A task row that somebody else has locked is passed over instead of waited for: this function comes with the queue's
 -- rows locked, all others lock them last.
-CREATE FUNCTION pgflow._start_tasks(p_flow_slug text, p_msg_ids bigint[], p_worker_id uuid)
+CREATE FUNCTION pgflow._start_tasks(p_flow_slug text, p_msg_ids bigint[], p_worker_id uuid, p_reads int)
 RETURNS TABLE (
   run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input jsonb, timeout int,
   max_attempts int, retry_delay int
@@ -12,46 +12,56 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
-  claimable record;
+  locked record;
   claimed record;
 BEGIN
   -- By message first and by flow afterwards: with statistics that do not know the flow yet, the planner takes the
   -- flow's index and reads all its tasks (seen with 2,000: 125 ms a claim instead of 5).
-  WITH candidate AS MATERIALIZED (
-    SELECT t.flow_slug, t.run_id, t.step_slug, t.task_index
-    FROM pgflow.step_tasks AS t
-    WHERE t.message_id = ANY(p_msg_ids) AND t.status || '' = 'queued'
-  )
   SELECT
+    array_agg(c.ctid) AS row_ids,
     array_agg(c.run_id) AS run_ids,
-    array_agg(c.step_slug) AS step_slugs,
-    array_agg(c.task_index) AS task_indexes
-  INTO claimable
+    array_agg(c.step_slug) AS step_slugs
+  INTO locked
   FROM (
-    SELECT c.run_id, c.step_slug, c.task_index
-    FROM candidate AS c
-    WHERE c.flow_slug = p_flow_slug
-      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = c.run_id) = 'started'
-      AND (
-        SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = c.run_id AND s.step_slug = c.step_slug
-      ) = 'started'
-    ORDER BY c.run_id, c.step_slug, c.task_index
-  ) AS c
-  CROSS JOIN LATERAL (
-    SELECT
+    SELECT t.ctid, t.run_id, t.step_slug, t.flow_slug
     FROM pgflow.step_tasks AS t
-    WHERE t.run_id = c.run_id
-      AND t.step_slug = c.step_slug
-      AND t.task_index = c.task_index
-      AND t.status || '' = 'queued'
+    WHERE t.message_id = ANY(p_msg_ids) AND t.flow_slug || '' = p_flow_slug AND t.status || '' = 'queued'
     FOR UPDATE SKIP LOCKED
-  ) AS locked;
-  IF claimable.run_ids IS NULL THEN
+  ) AS c;
+  IF locked.row_ids IS NULL THEN
     RETURN;
   END IF;
 
-  -- Asked again with the tasks locked: of a run that failed between the two looks the messages are archived.
-  WITH started AS (
+  -- Whether run and step go on is asked with the tasks locked, once for all tasks of a step: of a run that has failed
+  -- the messages are archived.
+  WITH step AS (
+    SELECT b.run_id, b.step_slug, array_agg(b.row_id) AS row_ids
+    FROM unnest(locked.row_ids, locked.run_ids, locked.step_slugs) AS b (row_id, run_id, step_slug)
+    GROUP BY b.run_id, b.step_slug
+  ),
+  claimable AS (
+    SELECT b.row_id, state.timeout
+    FROM step
+    CROSS JOIN LATERAL (
+      SELECT
+        coalesce(
+          (
+            SELECT definition.opt_timeout
+            FROM pgflow.steps AS definition
+            WHERE definition.flow_slug = p_flow_slug AND definition.step_slug = step.step_slug
+          ),
+          (SELECT f.opt_timeout FROM pgflow.flows AS f WHERE f.flow_slug = p_flow_slug)
+        ) AS timeout
+      FROM pgflow.step_states AS s
+      WHERE s.run_id = step.run_id
+        AND s.step_slug = step.step_slug
+        AND s.status || '' = 'started'
+        AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = s.run_id) = 'started'
+      OFFSET 0
+    ) AS state
+    CROSS JOIN LATERAL unnest(step.row_ids) AS b (row_id)
+  ),
+  started AS (
     UPDATE pgflow.step_tasks AS t
     SET
       status = 'started',
@@ -59,19 +69,9 @@ BEGIN
       -- A task queued after this transaction began is claimed all the same.
       started_at = greatest(now(), t.queued_at),
       last_worker_id = p_worker_id
-    FROM unnest(claimable.run_ids, claimable.step_slugs, claimable.task_indexes) AS c (run_id, step_slug, task_index)
-    CROSS JOIN LATERAL (
-      SELECT k.ctid
-      FROM pgflow.step_tasks AS k
-      WHERE k.run_id = c.run_id AND k.step_slug = c.step_slug AND k.task_index = c.task_index
-      OFFSET 0
-    ) AS k
-    WHERE t.ctid = k.ctid
-      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = c.run_id) = 'started'
-      AND (
-        SELECT s.status FROM pgflow.step_states AS s WHERE s.run_id = c.run_id AND s.step_slug = c.step_slug
-      ) = 'started'
-    RETURNING t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id
+    FROM claimable AS c
+    WHERE t.ctid = c.row_id
+    RETURNING t.run_id, t.step_slug, t.task_index, t.attempts_count, t.message_id, c.timeout
   )
   SELECT
     array_agg(started.run_id) AS run_ids,
@@ -80,18 +80,15 @@ BEGIN
     array_agg(started.attempts_count) AS attempts,
     array_agg(started.message_id) AS message_ids,
     -- The largest timeout that the column holds has no room for two seconds more.
-    array_agg(least(coalesce(definition.opt_timeout, f.opt_timeout), 2147483645) + 2) AS offsets
+    array_agg(least(started.timeout, 2147483645) + 2) AS seconds
   INTO claimed
-  FROM started
-  JOIN pgflow.steps AS definition
-    ON definition.flow_slug = p_flow_slug AND definition.step_slug = started.step_slug
-  JOIN pgflow.flows AS f ON f.flow_slug = p_flow_slug;
+  FROM started;
 
   IF claimed.run_ids IS NULL THEN
     RETURN;
   END IF;
 
-  PERFORM pgflow.set_vt_batch(p_flow_slug, claimed.message_ids, claimed.offsets);
+  PERFORM pgflow._hide_messages(p_flow_slug, claimed.message_ids, claimed.seconds, p_reads);
 
   RETURN QUERY
   SELECT

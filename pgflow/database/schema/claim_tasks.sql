@@ -1,6 +1,5 @@
 -- Ours: read the queues of several flows and start what was read, in one round trip; at most p_quantity tasks in all.
--- p_worker_ids[i] is the worker's row for p_flow_slugs[i]. Messages that no task belongs to are archived: they would
--- come back for ever. `retry_delay` is in how many seconds the task is tried again if this attempt fails; NULL for the last.
+-- p_worker_ids[i] is the worker's row for p_flow_slugs[i]. `retry_delay` is in how many seconds the task is tried again if this attempt fails; NULL for the last.
 CREATE FUNCTION pgflow.claim_tasks(p_flow_slugs text[], p_worker_ids uuid[], p_quantity int)
 RETURNS TABLE (
   flow_slug text, run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input text,
@@ -16,10 +15,12 @@ SET enable_mergejoin TO off
 SET random_page_cost TO 0
 SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
+SET jit TO off
+SET enable_bitmapscan TO off
 AS $$
 DECLARE
   flow record;
-  read_ids bigint[];
+  locked_ids bigint[];
   started bigint;
   quantity int := p_quantity;
 BEGIN
@@ -43,9 +44,8 @@ BEGIN
     ORDER BY random()
   LOOP
     EXIT WHEN quantity <= 0;
-    -- Five seconds are for what cannot be started: the visibility of what is started follows its timeout.
-    SELECT array_agg(m.msg_id) INTO read_ids FROM pgmq.read(flow.slug, 5, quantity) AS m;
-    CONTINUE WHEN read_ids IS NULL;
+    locked_ids := pgflow._lock_visible_messages(flow.slug, quantity);
+    CONTINUE WHEN locked_ids IS NULL;
 
     RETURN QUERY
     SELECT
@@ -60,16 +60,12 @@ BEGIN
       t.timeout,
       t.max_attempts,
       t.retry_delay
-    FROM pgflow._start_tasks(flow.slug, read_ids, flow.worker_id) AS t;
+    FROM pgflow._start_tasks(flow.slug, locked_ids, flow.worker_id, 1) AS t;
     GET DIAGNOSTICS started = ROW_COUNT;
     quantity := quantity - started::int;
 
-    IF started < cardinality(read_ids) THEN
-      PERFORM pgmq.archive(flow.slug, array_agg(m.msg_id))
-      FROM unnest(read_ids) AS m (msg_id)
-      WHERE NOT EXISTS (
-        SELECT FROM pgflow.step_tasks AS t WHERE t.flow_slug = flow.slug AND t.message_id = m.msg_id
-      );
+    IF started < cardinality(locked_ids) THEN
+      PERFORM pgflow._set_aside_messages(flow.slug, locked_ids);
     END IF;
   END LOOP;
 END

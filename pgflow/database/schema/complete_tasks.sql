@@ -14,11 +14,12 @@ CREATE FUNCTION pgflow.complete_tasks(
   evidence jsonb[] DEFAULT NULL
 )
 RETURNS TABLE (ordinal int, verdict text)
-LANGUAGE sql
+LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path TO pg_catalog, pg_temp
 AS $$
-  SELECT pgflow._check_lengths(
+BEGIN
+  PERFORM pgflow._check_lengths(
     'complete_tasks',
     ARRAY['run_ids', 'step_slugs', 'task_indexes', 'outputs', 'attempts', 'worker_ids', 'message_ids', 'evidence'],
     ARRAY[
@@ -32,8 +33,10 @@ AS $$
       coalesce(cardinality(evidence), cardinality(run_ids))
     ]
   );
+  RETURN QUERY
   SELECT t.ordinal, t.verdict
   FROM pgflow._complete_tasks(
     run_ids, step_slugs, task_indexes, outputs, attempts, worker_ids, message_ids, evidence
-  ) AS t
+  ) AS t;
+END
 $$;

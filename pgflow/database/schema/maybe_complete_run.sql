@@ -5,6 +5,7 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM pgflow._complete_runs(ARRAY[maybe_complete_run.run_id]);
+  PERFORM FROM pgflow.runs AS r WHERE r.run_id = maybe_complete_run.run_id FOR UPDATE;
+  PERFORM pgflow._complete_runs(ARRAY[maybe_complete_run.run_id], 0);
 END
 $$;

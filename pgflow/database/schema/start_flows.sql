@@ -13,6 +13,7 @@ SET enable_mergejoin TO off
 SET random_page_cost TO 0
 SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
+SET jit TO off
 AS $$
 DECLARE
   batch record;

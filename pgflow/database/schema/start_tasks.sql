@@ -11,6 +11,7 @@ SET enable_mergejoin TO off
 SET random_page_cost TO 0
 SET cpu_operator_cost TO 0
 SET cpu_index_tuple_cost TO 1
+SET jit TO off
 AS $$
 BEGIN
   RETURN QUERY
@@ -22,6 +23,6 @@ BEGIN
     t.msg_id,
     t.task_index,
     CASE WHEN t.kind = 'root' THEN t.input END
-  FROM pgflow._start_tasks(start_tasks.flow_slug, start_tasks.msg_ids, start_tasks.worker_id) AS t;
+  FROM pgflow._start_tasks(start_tasks.flow_slug, start_tasks.msg_ids, start_tasks.worker_id, 0) AS t;
 END
 $$;
