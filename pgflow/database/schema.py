@@ -132,7 +132,11 @@ FUNCTION_FILES = (
     # Maintenance
     "requeue_stalled_tasks",
     "setup_requeue_stalled_tasks_cron",
+    "_delete_runs",
     "prune_data_older_than",
+    "prune_runs",
+    "prune_archives",
+    "prune_workers",
     # Workers
     "track_worker_function",
     "mark_worker_stopped",

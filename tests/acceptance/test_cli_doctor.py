@@ -102,3 +102,20 @@ def test_roles_get_their_rights(database_url: str) -> None:
     stranger = call("schema", "grants", "--worker", "nobody_there", url=database_url)
     assert (stranger.returncode, "create it with CREATE ROLE" in stranger.stderr) == (3, True)
     assert call("schema", "grants").returncode == call("schema", "grants", "--worker", "").returncode == 2
+
+
+def test_prune_deletes_what_has_ended(database_url: str) -> None:
+    call("compile", ARITHMETIC, url=database_url)
+    core = Core(database_url)
+    with core.connection:
+        core.flow("f", "a")
+        core.start("f", 1)
+        core.complete(core.claim("f"), [1])
+        going = core.start("f", 2)
+        result = call("prune", "--older-than", "1h", url=database_url)
+        assert (result.returncode, result.stdout) == (0, "deleted: 0 runs, 0 archived messages, 0 workers\n")
+        result = call("prune", "--older-than", "0", "--json", url=database_url)
+        assert (result.returncode, json.loads(result.stdout)) == (0, {"runs": 1, "messages": 1, "workers": 1})
+        assert core.run(going)["status"] == "started"
+    result = call("prune", "--older-than", "soon", url=database_url)
+    assert (result.returncode, "must be a duration such as 30s, 5m" in result.stderr) == (2, True)

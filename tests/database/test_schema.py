@@ -32,7 +32,7 @@ OURS = {
     "_has_realtime", "_option_differences", "_record_cancelled_attempts",
     "_hand_back_tasks", "_keep_messages_invisible", "_lock_messages", "_look_at_tasks", "_tell_hand_backs", "renew_tasks",
     "requeue_tasks", "_tell_cancelled_attempts", "_fail_late_tasks", "_give_up_tasks", "_check_lengths",
-    "_lock_visible_messages", "_hide_messages", "_set_aside_messages",
+    "_lock_visible_messages", "_hide_messages", "_set_aside_messages", "_delete_runs", "prune_runs", "prune_archives", "prune_workers",
 }  # fmt: skip
 """The functions that the contract does not know, or not as part of the core."""
 OUR_TABLES = {

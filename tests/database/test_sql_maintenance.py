@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
-from pgflow.database import schema
+from pgflow.database import Database, retention, schema
+from pgflow.errors import NotInContractError
 from tests.conftest import skip_or_fail
 from tests.support import servers
 from tests.support.sql import Core
 
+Prune = Callable[[Core, float], object]
 REQUEUE = "SELECT pgflow.requeue_stalled_tasks()"
 
 
@@ -74,7 +78,7 @@ def test_tasks_of_what_has_ended_are_not_requeued(core: Core, table: str) -> Non
     assert core.value(REQUEUE) == 0
 
 
-def test_requeueing_passes_over_tasks_that_somebody_works_on(core: Core, other: Core) -> None:
+def test_requeueing_passes_over_tasks_that_somebody_works_on(core: Core, other: Core, prune: Prune) -> None:
     core.flow("f", "m*", max_attempts=5)
     core.start("f", [1, 2])
     first, _ = core.claim("f")
@@ -98,7 +102,25 @@ def test_deleting_a_flow_takes_its_queue_and_runs_and_nothing_else(core: Core) -
     assert core.run(kept)["status"] == "started"
 
 
-def test_pruning_deletes_what_ended_long_ago_and_nothing_else(core: Core) -> None:
+def _at_once(core: Core, seconds: float) -> None:
+    core.rows("SELECT pgflow.prune_data_older_than(make_interval(secs => %s))", seconds)
+
+
+def _in_steps(core: Core, seconds: float) -> None:
+    with Database(core.url) as database:
+        retention.prune(database, seconds)
+
+
+@pytest.fixture(params=[_at_once, _in_steps])
+def prune(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Prune:
+    """The contract's function, and ours that do the same in steps, here of one run or message."""
+    monkeypatch.setattr(retention, "RUNS_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 1)
+    chosen: Prune = request.param
+    return chosen
+
+
+def test_pruning_deletes_what_ended_long_ago_and_nothing_else(core: Core, prune: Prune) -> None:
     core.flow("f", "a", "b")
     core.flow("g", "a")
     core.rows("SELECT pgmq.drop_queue('g')")  # as tools may
@@ -120,7 +142,7 @@ def test_pruning_deletes_what_ended_long_ago_and_nothing_else(core: Core) -> Non
         "INSERT INTO pgflow.workers (worker_id, queue_name, function_name) "
         "VALUES (gen_random_uuid(), 'f', 'f') RETURNING worker_id"
     )
-    core.rows("SELECT pgflow.prune_data_older_than(interval '7 days')")
+    prune(core, 7 * 86400)
     kept = {fresh, going}
     for table in ("runs", "step_states", "step_tasks"):
         assert {row["run_id"] for row in core.rows(f"SELECT run_id FROM pgflow.{table}")} == kept
@@ -130,35 +152,56 @@ def test_pruning_deletes_what_ended_long_ago_and_nothing_else(core: Core) -> Non
     assert completed not in kept
 
 
-def test_pruning_deletes_the_messages_that_a_failed_run_left(core: Core) -> None:
+def test_pruning_deletes_the_messages_that_a_failed_run_left(core: Core, prune: Prune) -> None:
     core.flow("f", "a")
     run_id = core.start("f", 1)
     core.rows("UPDATE pgflow.runs SET status = 'failed', failed_at = now()")  # by hand: the message stays
-    core.rows("SELECT pgflow.prune_data_older_than(interval '-1 second')")
+    prune(core, -1)
     assert (core.queue("f"), core.archived("f")) == ([], 0)
     assert core.rows("SELECT run_id FROM pgflow.runs WHERE run_id = %s", run_id) == []
 
 
-def test_pruning_deletes_runs_whose_queue_is_lost(core: Core) -> None:
+def test_pruning_deletes_runs_whose_queue_is_lost(core: Core, prune: Prune) -> None:
     core.flow("f", "a")
     core.flow("g", "a")
     core.start("f", 1)
     core.start("g", 1)
     core.complete([*core.claim("f"), *core.claim("g")], [1, 1])
     core.rows("SELECT pgmq.drop_queue('f')")
-    core.rows("SELECT pgflow.prune_data_older_than(interval '-1 second')")
+    prune(core, -1)
     assert core.rows("SELECT FROM pgflow.runs") == []
     assert core.archived("g") == 0
 
 
-def test_pruning_passes_over_runs_that_somebody_works_on(core: Core, other: Core) -> None:
+def test_pruning_passes_over_runs_that_somebody_works_on(core: Core, other: Core, prune: Prune) -> None:
     core.flow("f", "a")
     run_id = core.start("f", 1)
     core.complete(core.claim("f"), [1])
     with core.connection.transaction():
         core.rows("SELECT FROM pgflow.runs FOR UPDATE")
-        other.rows("SELECT pgflow.prune_data_older_than(interval '-1 second')")
+        prune(other, -1)
     assert core.run(run_id)["status"] == "completed"
+
+
+def test_pruning_in_steps_goes_through_the_table_once_while_runs_come_and_go(core: Core) -> None:
+    """Each step is a transaction of so many runs; what it counts is what is gone."""
+    core.flow("f", "a")
+    core.rows("SELECT pgflow.start_flows('f', array_fill('1'::jsonb, ARRAY[1200]))")
+    core.complete(core.claim("f", 1100), [1] * 1100)
+    counts: list[int] = []
+    with Database(core.url) as database:
+        pruned = retention.prune(database, 0, lambda so_far: counts.append(so_far.runs))
+    assert counts[:3] == [500, 1000, 1100]
+    assert (pruned.runs, pruned.messages, pruned.workers) == (1100, 1100, 1)
+    for table in ("runs", "step_states", "step_tasks", "task_attempts"):
+        assert core.value(f"SELECT count(*) FROM pgflow.{table}") == (0 if table == "task_attempts" else 100)
+    assert len(core.complete(core.claim("f", 1000), [1] * 100)) == 100
+
+
+def test_another_implementations_core_is_not_pruned_in_steps(core: Core) -> None:
+    core.rows("DROP FUNCTION pgflow.prune_runs")
+    with Database(core.url) as database, pytest.raises(NotInContractError, match="pruning in short transactions"):
+        retention.prune(database, 0)
 
 
 def test_without_pg_cron_its_setup_says_so(core: Core) -> None:

@@ -22,20 +22,7 @@ BEGIN
     FOR UPDATE SKIP LOCKED
   ) AS r;
 
-  PERFORM pgmq.delete(m.flow_slug, m.message_ids)
-  FROM (
-    SELECT t.flow_slug, array_agg(t.message_id ORDER BY t.message_id) AS message_ids
-    FROM pgflow.step_tasks AS t
-    WHERE t.run_id = ANY(old_runs) AND t.message_id IS NOT NULL
-    GROUP BY t.flow_slug
-    ORDER BY t.flow_slug
-    OFFSET 0
-  ) AS m
-  WHERE to_regclass(format('pgmq.%I', pgmq.format_table_name(m.flow_slug, 'q'))) IS NOT NULL;
-  DELETE FROM pgflow.task_attempts AS a WHERE a.run_id = ANY(old_runs);
-  DELETE FROM pgflow.step_tasks AS t WHERE t.run_id = ANY(old_runs);
-  DELETE FROM pgflow.step_states AS s WHERE s.run_id = ANY(old_runs);
-  DELETE FROM pgflow.runs AS r WHERE r.run_id = ANY(old_runs);
+  PERFORM pgflow._delete_runs(old_runs);
 
   FOR queue IN
     SELECT pgmq.format_table_name(f.flow_slug, 'a') AS archive

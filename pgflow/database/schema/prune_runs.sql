@@ -1,0 +1,26 @@
+-- Ours: of what prune_data_older_than deletes, at most p_limit runs, so that a table of millions can be pruned in short
+-- transactions while workers run. It goes through the table once: from p_after, at first '(0,0)', to `last_row`, which is
+-- NULL at the table's end. A run that somebody works on at this moment is left for the next time.
+CREATE FUNCTION pgflow.prune_runs(p_older_than interval, p_limit int, p_after tid)
+RETURNS TABLE (pruned int, last_row tid)
+LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp
+SET plan_cache_mode TO force_generic_plan
+SET jit TO off
+AS $$
+DECLARE
+  old_runs record;
+BEGIN
+  -- Runs have no index by their end, which every run would pay for; a range of rows needs none.
+  SELECT array_agg(r.run_id) AS ids, max(r.ctid) AS last_row, count(*)::int AS count INTO old_runs
+  FROM (
+    SELECT r.run_id, r.ctid
+    FROM pgflow.runs AS r
+    WHERE r.ctid > p_after AND coalesce(r.completed_at, r.failed_at) < now() - p_older_than
+    LIMIT p_limit
+    FOR UPDATE SKIP LOCKED
+  ) AS r;
+  PERFORM pgflow._delete_runs(old_runs.ids);
+  RETURN QUERY SELECT old_runs.count, CASE WHEN old_runs.count >= p_limit THEN old_runs.last_row END;
+END
+$$;

@@ -1,0 +1,25 @@
+-- Ours: delete at most p_limit workers without a sign of life since so long; how many there were. Few at a time: for each
+-- of them PostgreSQL looks through all tasks, which have no index by their last worker.
+CREATE FUNCTION pgflow.prune_workers(p_older_than interval, p_limit int)
+RETURNS int
+LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp
+AS $$
+DECLARE
+  pruned int;
+BEGIN
+  DELETE FROM pgflow.workers AS w
+  WHERE w.worker_id = ANY(
+    ARRAY(
+      SELECT k.worker_id
+      FROM pgflow.workers AS k
+      WHERE k.last_heartbeat_at < now() - p_older_than
+      ORDER BY k.last_heartbeat_at
+      LIMIT p_limit
+      FOR UPDATE SKIP LOCKED
+    )
+  );
+  GET DIAGNOSTICS pruned = ROW_COUNT;
+  RETURN pruned;
+END
+$$;
