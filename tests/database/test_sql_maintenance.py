@@ -10,7 +10,7 @@ import pytest
 from pgflow.database import Database, retention, schema
 from pgflow.errors import NotInContractError
 from tests.conftest import skip_or_fail
-from tests.support import servers
+from tests.support import contract_core, servers
 from tests.support.sql import Core
 
 Prune = Callable[[Core, float], object]
@@ -198,9 +198,12 @@ def test_pruning_in_steps_goes_through_the_table_once_while_runs_come_and_go(cor
     assert len(core.complete(core.claim("f", 1000), [1] * 100)) == 100
 
 
-def test_another_implementations_core_is_not_pruned_in_steps(core: Core) -> None:
-    core.rows("DROP FUNCTION pgflow.prune_runs")
-    with Database(core.url) as database, pytest.raises(NotInContractError, match="pruning in short transactions"):
+def test_another_implementations_core_is_not_pruned_in_steps(empty_database_url: str) -> None:
+    contract_core.install(empty_database_url)
+    with (
+        Database(empty_database_url) as database,
+        pytest.raises(NotInContractError, match="pruning in short transactions"),
+    ):
         retention.prune(database, 0)
 
 
