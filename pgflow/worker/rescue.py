@@ -17,11 +17,13 @@ from pgflow.worker.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-SILENCE_SECONDS = 15.0
+LOOK_SECONDS = 10.0
+WATCH_SECONDS = 4.0
+"""How often is looked for suspects; and while there are some."""
+SILENCE_SECONDS = 12.0
 """A worker is dead when its heartbeat has not changed for this long under our eyes. Heartbeats come every 5 s, and it
-is watched from 6 s without one; so its tasks are back within 6 + 5 + 15 seconds."""
-STALLED_LOOKS = 12
+is watched from 6 s without one; so its tasks are back within 6 + 10 + 12 seconds."""
+STALLED_LOOKS = 6
 """At each so many looks tasks are counted that ``requeue_stalled_tasks``, which others call, left alone for good."""
 BATCH_TASKS = 500
 
@@ -64,7 +66,7 @@ class Rescue:
         with self.pulse.life():
             while True:
                 self._try_to_look()
-                if self._stopping.wait(LOOK_SECONDS):
+                if self._stopping.wait(WATCH_SECONDS if self._seen else LOOK_SECONDS):
                     return
 
     def _try_to_look(self) -> None:
