@@ -16,6 +16,7 @@ _COMMANDS = {
     "start": ("pgflow.cli.start", "Start a run for workers elsewhere."),
     "compile": ("pgflow.cli.compile", "Define a flow in the database, or print its SQL."),
     "schema": ("pgflow.cli.schema", "Install, verify or print the SQL core, grant its use."),
+    "bench": ("pgflow.cli.bench", "Measure pgflow in this database, for a minute."),
     "doctor": ("pgflow.cli.doctor", "Say what the database has and what needs somebody."),
 }
 

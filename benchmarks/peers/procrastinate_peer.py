@@ -1,0 +1,65 @@
+"""Procrastinate: a worker process for each slot, one job at a time, woken by notifications; jobs are kept when they
+have succeeded. Deferred in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import procrastinate
+import psycopg
+
+from benchmarks.peers.driver import Workers, batches, job
+from benchmarks.peers.process import Settings
+
+MODULE = __name__
+
+
+def _app(url: str) -> tuple[procrastinate.App, Any]:
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url))
+    return app, app.task(name="work")(_work)
+
+
+async def _work(order: dict[str, Any]) -> None:
+    job(order)
+
+
+def worker(url: str) -> None:
+    """One worker process. The job runs in the event loop: it has the process to itself, and no thread is started."""
+    app, _ = _app(url)
+    app.run_worker(concurrency=1, install_signal_handlers=True)
+
+
+class ProcrastinateDriver:
+    """Defers, and counts what is left."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app, self._task = _app(settings.url)
+        self._connection = psycopg.connect(settings.url, autocommit=True)
+        self._app.open()
+        if self._connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
+            self._app.schema_manager.apply_schema()
+        self._workers = Workers(MODULE, settings)
+
+    def prepare(self, _order: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def run(self, orders: Sequence[dict[str, Any]], _steps: int, look: float) -> None:
+        """DAGs are independent jobs here."""
+        for batch in batches(orders):
+            self._task.batch_defer(*({"order": order} for order in batch))
+        query = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+        while self._connection.execute(query).fetchone() != (0,):
+            self._workers.require_alive()
+            time.sleep(look)
+        query = "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded'"
+        if (row := self._connection.execute(query).fetchone()) != (0,):
+            raise RuntimeError(f"{row} jobs did not succeed")
+
+    def close(self) -> None:
+        self._workers.close()
+        self._app.close()
+
+
+driver = ProcrastinateDriver
