@@ -16,6 +16,8 @@ mpl.use("Agg")
 from matplotlib import pyplot  # after the choice of what draws
 
 BAR_INCHES, SPACE_INCHES, WIDTH_INCHES, PANEL_INCHES = 0.16, 0.1, 10.0, 3.2
+WIDE = 20
+"""A scale whose ends are so many times apart is logarithmic."""
 DRAWN = {
     "throughput": ("tasks/s", "share of the ideal, %"),
     "quick": ("tasks/s", "share of the ideal, %"),
@@ -83,7 +85,7 @@ def _bar_panel(axis: Any, name: str, figures: Sequence[Figure], contenders: Sequ
     axis.set_xlabel(name, fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
     medians = [figure.median for figure in figures]
-    if min(medians) > 0 and max(medians) > 20 * min(medians):
+    if min(medians) > 0 and max(medians) > WIDE * min(medians):
         axis.set_xscale("log")
     if len(contenders) > 1:
         axis.legend(fontsize=7)
@@ -112,7 +114,9 @@ def _lines(figures: Sequence[Figure]) -> Any:
             [_highest(figure) - figure.median for figure in shown],
         ]
         axis.errorbar(xs, ys, yerr=spread, marker="o", markersize=3, linewidth=1, capsize=2)
-        axis.set_xscale("symlog" if min(xs) == 0 else "log")
+        if max(xs) > WIDE * max(1, min(xs)):
+            axis.set_xscale("symlog" if min(xs) == 0 else "log")
+        axis.margins(y=0.1)
         axis.set_ylim(bottom=0)
         axis.set_xlabel(scale, fontsize=8)
         axis.set_ylabel(name, fontsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import psycopg
@@ -49,7 +49,7 @@ class Contender(Protocol):
 
 
 class Pgflow:
-    """A client in this process, and for each load a worker of its own, which has done some tasks before."""
+    """A client in this process, and a worker, which serves one flow and has done some tasks before it is measured."""
 
     name = PGFLOW
 
@@ -58,11 +58,15 @@ class Pgflow:
         self.client = Client(database)
         self._aside = aside
         self._slots = slots
+        self._kept = ExitStack()
+        self._worker: tuple[Flow, Worker] | None = None
 
     @contextmanager
     def running(self) -> Iterator[Pgflow]:
-        """A worker serves one load's flow alone, so there is none yet."""
-        yield self
+        """There is no worker yet; the one that ``run`` starts is kept for loads of the same flow."""
+        with self._kept:
+            yield self
+        self._worker = None
 
     @contextmanager
     def serving(self, *served: Flow) -> Iterator[Worker]:
@@ -73,10 +77,16 @@ class Pgflow:
 
     def run(self, load: Load, count: int) -> float:
         """Do the tasks as runs, or as elements of one map."""
-        flow = FLOWS[load.shape]
-        with self.serving(flow) as worker:
-            self.do(worker, Load(load.shape, 1), self._slots * DAG_STEPS)
-            return self.do(worker, load, count)
+        worker = self._worker_of(FLOWS[load.shape])
+        self.do(worker, Load(load.shape, 1), self._slots * DAG_STEPS)
+        return self.do(worker, load, count)
+
+    def _worker_of(self, flow: Flow) -> Worker:
+        if self._worker is None or self._worker[0] is not flow:
+            self._kept.close()
+            self._worker = None
+            self._worker = flow, self._kept.enter_context(self.serving(flow))
+        return self._worker[1]
 
     def do(self, worker: Worker, load: Load, count: int, look: float = LOOK_SECONDS) -> float:
         """The same with a worker that is there."""

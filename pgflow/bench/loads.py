@@ -51,18 +51,27 @@ def _size(text_bytes: int) -> str:
 
 
 _CPU = {0.0: 1_000, 0.001: 1_000, 0.01: 200, 0.1: 25}
-_TEXT = {200: 1_000, 10_000: 500, 1_000_000: 15}
-_SHAPES_OF_TEXT: tuple[Shape, ...] = ("runs", "map")
-
-FULL = (
-    *(Load(shape, tasks, cpu=cpu) for shape in _SHAPES for cpu, tasks in _CPU.items()),
-    *(Load(shape, tasks, text_bytes=size) for shape in _SHAPES_OF_TEXT for size, tasks in _TEXT.items()),
+_TEXT: dict[Shape, dict[int, int]] = {
+    "runs": {200: 1_000, 10_000: 500, 1_000_000: 15},
+    "map": {200: 1_000, 10_000: 500, 1_000_000: 15},
+    "dags": {},
+}
+# Loads of one shape are beside each other: one worker does them.
+FULL = tuple(
+    load
+    for shape in _SHAPES
+    for load in (
+        *(Load(shape, tasks, cpu=cpu) for cpu, tasks in _CPU.items()),
+        *(Load(shape, tasks, text_bytes=size) for size, tasks in _TEXT[shape].items()),
+    )
 )
-BRIEF = (Load("runs", 250), Load("map", 500), Load("dags", 250), Load("map", 40, cpu=0.01))
-"""What ``pgflow bench`` does."""
 QUICK = (
-    *(Load(shape, 250) for shape in _SHAPES),
+    Load("runs", 250),
     Load("runs", 40, cpu=0.01),
-    Load("map", 40, cpu=0.01),
     Load("runs", 100, text_bytes=10_000),
+    Load("map", 250),
+    Load("map", 40, cpu=0.01),
+    Load("dags", 250),
 )
+BRIEF = (Load("runs", 250), Load("map", 500), Load("map", 40, cpu=0.01), Load("dags", 250))
+"""What ``pgflow bench`` does."""

@@ -15,7 +15,7 @@ from pgflow.bench.figures import Figures
 from pgflow.bench.loads import DAG_STEPS, Load
 from pgflow.bench.options import Options
 from pgflow.bench.rows import OTHERS, make_other_rows
-from pgflow.bench.throughput import RATE, share_of_ideal
+from pgflow.bench.throughput import RATE, SHARE, share_of_ideal
 from pgflow.bench.work import order
 
 SLUGS = [flow.slug for flow in (flows.elements, flows.fan_1, flows.fan_10, flows.fan_100)]
@@ -59,15 +59,15 @@ class Scaling:
                     self._rows(rows)
 
     def _slots(self, slots: int) -> None:
-        pgflow = Pgflow(self._pgflow.database, self._aside, slots)
-        for load in SLOT_LOADS:
-            count = load.count(slots, self._options.size)
-            seconds = pgflow.run(load, count)
-            name = f"{slots} slots, {load.name}"
-            self._figures.add(name, RATE, "", count / seconds, at=slots)
-            if load.cpu:
-                share = 100 * share_of_ideal(count, load.cpu, slots, seconds)
-                self._figures.add(name, "share of the ideal", "%", share, at=slots)
+        with Pgflow(self._pgflow.database, self._aside, slots).running() as pgflow:
+            for load in SLOT_LOADS:
+                count = load.count(slots, self._options.size)
+                name = f"{slots} slots, {load.name}"
+                seconds = pgflow.run(load, count)
+                self._figures.add(name, RATE, "", count / seconds, at=slots)
+                if load.cpu:
+                    share = 100 * share_of_ideal(count, load.cpu, slots, seconds)
+                    self._figures.add(name, SHARE, "%", share, at=slots)
 
     def _map(self, elements: int) -> None:
         """Its start, and the tasks that complete in a window of some seconds after it."""

@@ -85,12 +85,13 @@ QUICK_SLUGS = [*throughput.SLUGS, pair.slug]
 
 def measure_quickly(url: str | None, options: Options) -> Report:
     """A little of the throughput and of the latency, in about a minute."""
+    count = max(1, round(QUICK_LATENCIES * options.size))
     with Suite("quick", url, QUICK_SLUGS, options.as_data()) as suite:
         pgflow = Pgflow(suite.database, suite.connection, options.slots)
         failed = throughput.measure([pgflow], options, suite.figures, BRIEF)
         for number in range(1, options.repeat + 1):
             click.echo(f"measurement {number} of {options.repeat}, latency", err=True)
-            latency.add(suite.figures, latency.IDLE, pgflow.name, pgflow.latencies(QUICK_LATENCIES))
+            latency.add(suite.figures, latency.IDLE, pgflow.name, pgflow.latencies(count))
         return suite.report(failed)
 
 
