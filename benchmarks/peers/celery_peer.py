@@ -65,7 +65,6 @@ class CeleryDriver:
         results: list[AsyncResult[Any]] = [self._task.delay(order) for order in orders]
         for result in results:
             result.get(timeout=RESULT_SECONDS)
-            result.forget()
 
     def close(self) -> None:
         end([self._worker, self._redis])

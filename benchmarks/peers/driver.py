@@ -27,7 +27,7 @@ class Driver(Protocol):
     """One peer."""
 
     def prepare(self, order: dict[str, Any]) -> None:
-        """Make ready for jobs of this kind; not measured."""
+        """Make ready for jobs of this kind, or for those that ``note`` when they begin; not measured."""
 
     def run(self, orders: Sequence[dict[str, Any]], steps: int, look: float) -> None:
         """Do the jobs, each of ``steps`` steps where the peer knows such, and return when all have completed, which is
@@ -111,8 +111,8 @@ def answer(driver: Driver, order: dict[str, Any]) -> dict[str, Any]:
             driver.run([{}] * WARM_UP_JOBS, 1, LOOK_SECONDS)
             return {}
         case "latencies":
-            driver.prepare({})
-            latencies(driver, 1)
+            driver.prepare({"note": ""})
+            latencies(driver, WARM_UP_JOBS)
             return latencies(driver, order["count"])
         case _:
             orders, steps = [order["order"]] * order["count"], order["steps"]

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,23 +85,13 @@ class PeerContender:
             running = RunningPeer(process, folder / "log")
             running.ask("start", {}, START_SECONDS)
             yield running
-        finally:
-            self._end(process)
-            shutil.rmtree(folder, ignore_errors=True)
-
-    @staticmethod
-    def _end(process: subprocess.Popen[str]) -> None:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
+            running.close()
         finally:
             tree.kill(process.pid)
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class RunningPeer:
@@ -138,6 +128,13 @@ class RunningPeer:
         if "error" in answer:
             raise ContenderError(self._last_words(answer["error"]))
         return dict(answer)
+
+    def close(self) -> None:
+        """Let it end by itself, so that its connections and sockets are closed in order."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
 
     def _last_words(self, reason: str) -> str:
         words = self._log.read_text(errors="replace").strip()[-LAST_WORDS:]

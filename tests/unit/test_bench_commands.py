@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,9 +13,11 @@ from click.testing import CliRunner
 
 from benchmarks import commands, peers
 from benchmarks.peers.process import PeerContender, Settings
+from pgflow.bench import throughput
 from pgflow.bench.contender import ContenderError
 from pgflow.bench.figures import Figures
 from pgflow.bench.loads import Load
+from pgflow.bench.options import Options
 from pgflow.bench.report import Report
 from tests.unit.test_bench_figures import FACTS
 
@@ -80,6 +83,36 @@ def test_a_peer_that_fails_says_why() -> None:
     contender = PeerContender("Nobody", "no_such_peer", Settings(url="", slots=1))
     with pytest.raises(ContenderError, match=r"No module named 'benchmarks\.peers\.no_such_peer'"), contender.running():
         pass
+
+
+class _Failing:
+    """Fails at the second load."""
+
+    name = "Failing"
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    @contextmanager
+    def running(self) -> Iterator[_Failing]:
+        self.started += 1
+        yield self
+
+    def run(self, load: Load, count: int) -> float:
+        if load.cpu:
+            raise ContenderError("no")
+        return 1.0
+
+    def latencies(self, count: int) -> dict[str, list[float]]:
+        raise NotImplementedError
+
+
+def test_who_fails_is_named_and_not_measured_again() -> None:
+    failing, figures = _Failing(), Figures()
+    failed = throughput.measure([failing], Options(slots=2, repeat=3, quick=True), figures)
+    assert failed == {"Failing": "failed: no"}
+    assert failing.started == 1
+    assert [str(figure) for figure in figures.all()] == ["500"]
 
 
 def test_a_report_is_shown_and_drawn_again(tmp_path: Path) -> None:
