@@ -55,6 +55,9 @@ def _bars(suite: str, figures: Sequence[Figure]) -> Any:
     contenders = list(dict.fromkeys(figure.by for figure in figures))
     for axis, (name, shown) in zip(axes[:, 0], panels, strict=True):
         _bar_panel(axis, name, shown, contenders)
+    if len(contenders) > 1:
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=len(contenders), fontsize=7)
     return drawing
 
 
@@ -87,8 +90,6 @@ def _bar_panel(axis: Any, name: str, figures: Sequence[Figure], contenders: Sequ
     medians = [figure.median for figure in figures]
     if min(medians) > 0 and max(medians) > WIDE * min(medians):
         axis.set_xscale("log")
-    if len(contenders) > 1:
-        axis.legend(fontsize=7)
 
 
 def _highest(figure: Figure) -> float:

@@ -89,8 +89,10 @@ class PeerContender:
         finally:
             tree.kill(process.pid)
             process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with suppress(BrokenPipeError):
+                    pipe.close()
             shutil.rmtree(folder, ignore_errors=True)
 
 

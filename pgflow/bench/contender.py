@@ -23,7 +23,8 @@ STARTED_AT_ONCE = 500
 BYTES_AT_ONCE = 8_000_000
 COMPLETED_LOOK_SECONDS = 0.001
 
-BEGIN, NEXT, COMPLETED = "start to handler start", "handler end to dependent's start", "start to completed"
+BEGIN, COMPLETED = "start to handler start", "start to completed, one step"
+NEXT, BOTH_COMPLETED = "handler end to dependent's start", "start to completed, two steps"
 
 
 class ContenderError(Exception):
@@ -113,23 +114,29 @@ class Pgflow:
 
     def latencies(self, count: int) -> dict[str, list[float]]:
         """Of a worker that has nothing else to do."""
-        with self.serving(flows.pair):
+        with self.serving(flows.single, flows.pair):
             self.latencies_beside(1)
             return self.latencies_beside(count)
 
     def latencies_beside(self, count: int) -> dict[str, list[float]]:
         """The same with a worker that is there, and whatever it does."""
-        found: dict[str, list[float]] = {BEGIN: [], NEXT: [], COMPLETED: []}
+        found: dict[str, list[float]] = {BEGIN: [], COMPLETED: [], NEXT: [], BOTH_COMPLETED: []}
         for _ in range(count):
-            started = time.monotonic()
-            run_id = self.client.start(flows.pair.slug, {})
-            while self.client.status(run_id) == "started":
-                time.sleep(COMPLETED_LOOK_SECONDS)
-            found[COMPLETED].append(time.monotonic() - started)
+            started, _, completed = self._one_run(flows.single)
+            found[COMPLETED].append(completed - started)
+            started, run_id, completed = self._one_run(flows.pair)
+            found[BOTH_COMPLETED].append(completed - started)
             first_began, first_ended, second_began = self.client.get(run_id).output["second"]
             found[BEGIN].append(first_began - started)
             found[NEXT].append(second_began - first_ended)
         return found
+
+    def _one_run(self, flow: Flow) -> tuple[float, str, float]:
+        started = time.monotonic()
+        run_id = self.client.start(flow.slug, {})
+        while self.client.status(run_id) == "started":
+            time.sleep(COMPLETED_LOOK_SECONDS)
+        return started, run_id, time.monotonic()
 
 
 def in_turn(contenders: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Contender]]:

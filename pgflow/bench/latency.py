@@ -16,10 +16,10 @@ from pgflow.bench.work import order
 from pgflow.worker import Worker
 
 IDLE, LOADED = "idle", "loaded"
-SLUGS = [flows.pair.slug, flows.background.slug]
+SLUGS = [flows.single.slug, flows.pair.slug, flows.background.slug]
 RUNS, QUICK_RUNS = 200, 30
 BACKGROUND_CPU = 0.01
-BACKGROUND_SECONDS = 120
+BACKGROUND_SECONDS, QUICK_BACKGROUND_SECONDS = 240, 60
 """So much work waits beside the runs that are measured."""
 QUANTILES = {"p50": 0.5, "p99": 0.99}
 
@@ -44,8 +44,9 @@ def measure(contenders: Sequence[Contender], options: Options, figures: Figures)
 
 def loaded(pgflow: Pgflow, count: int, options: Options) -> dict[str, list[float]]:
     """With tasks of another flow, each of 10 ms, in every slot and in the queue."""
-    with pgflow.serving(flows.pair, flows.background) as worker:
-        tasks = round(BACKGROUND_SECONDS * options.slots * options.size / BACKGROUND_CPU)
+    seconds = QUICK_BACKGROUND_SECONDS if options.quick else BACKGROUND_SECONDS
+    with pgflow.serving(flows.single, flows.pair, flows.background) as worker:
+        tasks = round(seconds * options.slots * options.size / BACKGROUND_CPU)
         run_id = pgflow.client.start(flows.background.slug, [order(BACKGROUND_CPU, 0)] * tasks)
         _wait_for_load(pgflow, worker)
         found = pgflow.latencies_beside(count)

@@ -34,7 +34,7 @@ def test_pgflow_bench_measures_and_leaves_nothing(database_url: str, runs: Runs,
     assert result.returncode == 0, result.stderr
     assert "defines the flows bench_single" in result.stderr
     assert "| one map, no-op | tasks/s |" in result.stdout
-    assert "| idle, start to completed | p99, ms |" in result.stdout
+    assert "| idle, start to completed, one step | p99, ms |" in result.stdout
     assert json.loads(figures.read_text())["versions"]["pgflow"]
     assert_nothing_is_left(runs)
 

@@ -75,7 +75,7 @@ def test_a_peer_does_its_jobs_in_processes_of_its_own() -> None:
         found = running.latencies(2)
     assert {name: len(samples) for name, samples in found.items()} == {
         "start to handler start": 2,
-        "start to completed": 2,
+        "start to completed, one step": 2,
     }
 
 
