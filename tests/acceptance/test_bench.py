@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import commands
-from pgflow.bench import flows, overhead, scaling, sqlcore
+from pgflow.bench import flows, overhead, scaling, sqlcore, throughput
+from pgflow.bench.loads import Load
 from tests.support import cli
 from tests.support.worker import Runs
 
-pytestmark = pytest.mark.parametrize("server", ["embedded"], indirect=True)
+EMBEDDED = pytest.mark.parametrize("server", ["embedded"], indirect=True)
 TINY = ("--quick", "--repeat", "1", "--slots", "1")
 SIZE = ("--size", "0.02")
 
@@ -28,6 +29,7 @@ def assert_nothing_is_left(runs: Runs) -> None:
     assert runs.query("SELECT queue_name FROM pgmq.list_queues()") == []
 
 
+@EMBEDDED
 def test_pgflow_bench_measures_and_leaves_nothing(database_url: str, runs: Runs, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     result = cli.call("bench", "--repeat", "1", "--slots", "1", *SIZE, "--json", str(figures), url=database_url)
@@ -39,6 +41,7 @@ def test_pgflow_bench_measures_and_leaves_nothing(database_url: str, runs: Runs,
     assert_nothing_is_left(runs)
 
 
+@EMBEDDED
 def test_pgflow_bench_leaves_nothing_after_an_interrupt(database_url: str, runs: Runs) -> None:
     with cli.begun("bench", "--slots", "1", url=database_url) as process:
         cli.hear(process, "measurement 1 of 3")
@@ -51,6 +54,14 @@ def test_pgflow_bench_leaves_nothing_after_an_interrupt(database_url: str, runs:
     assert_nothing_is_left(runs)
 
 
+def test_python_runs_the_benchmarks() -> None:
+    command = [sys.executable, "-m", "benchmarks", "throughput", "--against", "nobody"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "python -m benchmarks throughput --help" in result.stderr
+
+
+@EMBEDDED
 def test_one_benchmark_at_a_time(database_url: str, runs: Runs) -> None:
     with runs.connection.transaction():
         runs.query("SELECT pg_advisory_xact_lock(%s)", 0x7067626E)
@@ -59,17 +70,17 @@ def test_one_benchmark_at_a_time(database_url: str, runs: Runs) -> None:
     assert "another benchmark runs in the database" in result.stderr
 
 
-def test_throughput_beside_a_peer(database_url: str, runs: Runs, tmp_path: Path) -> None:
+@EMBEDDED
+def test_throughput_beside_a_peer(
+    database_url: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, "QUICK", (Load("map", 250), Load("map", 40, cpu=0.01)))
     figures = tmp_path / "figures.json"
     arguments = ["throughput", *TINY, *SIZE, "--against", "executor", "--json", str(figures)]
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments, "--database", database_url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = CliRunner().invoke(commands.main, [*arguments, "--database", database_url])
+    assert result.exit_code == 0, result.output
     assert "| load | figure | pgflow | ProcessPoolExecutor |" in result.stdout
+    assert "| one map, 10 ms of CPU | share of the ideal, % |" in result.stdout
     rates = {
         (figure["load"], figure["by"]): figure["samples"]
         for figure in json.loads(figures.read_text())["figures"]
@@ -80,6 +91,7 @@ def test_throughput_beside_a_peer(database_url: str, runs: Runs, tmp_path: Path)
     assert_nothing_is_left(runs)
 
 
+@EMBEDDED
 @pytest.mark.parametrize(
     ("suite", "arguments", "words"),
     [
