@@ -26,7 +26,6 @@ class Peer:
     packages: tuple[str, ...] = ()
     needs_database: bool = True
     needs_redis: bool = False
-    has_latency: bool = True
 
 
 PEERS = {
@@ -38,7 +37,6 @@ PEERS = {
     "executor": Peer("ProcessPoolExecutor", "executor_peer", needs_database=False),
 }
 NAMES = tuple(PEERS)
-WITH_LATENCY = tuple(name for name, peer in PEERS.items() if peer.has_latency)
 CELERY_KILL = Candidate(PEERS["celery"].title, "benchmarks.celery_kill:CeleryContender")
 
 

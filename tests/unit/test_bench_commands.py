@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import commands, peers
+from benchmarks.beside import Beside
 from benchmarks.peers.process import PeerContender, Settings
 from pgflow.bench import throughput
 from pgflow.bench.contender import ContenderError
@@ -52,7 +53,7 @@ def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.Monk
 def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = dataclasses.replace(peers.PEERS["dbos"], packages=("no-such-package",))
     monkeypatch.setitem(peers.PEERS, "dbos", absent)
-    beside = commands.Beside(["dbos", "executor"], slots=1)
+    beside = Beside(["dbos", "executor"], slots=1)
     with ExitStack() as stack:
         present = beside(Mock(), stack)
     assert [contender.name for contender in present] == ["ProcessPoolExecutor"]
