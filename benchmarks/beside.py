@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,15 +23,15 @@ class Beside:
     missing: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, connection: psycopg.Connection[Any], stack: ExitStack) -> Sequence[Contender]:
-        """The contenders, each with a database of its own, which is dropped with the stack."""
+    def __call__(self, connection: psycopg.Connection[Any]) -> Sequence[Contender]:
+        """The contenders, on the server of the connection if they need one."""
         present = []
         for name in self.names:
             if why := peers.missing(name):
                 self.missing[name] = why
                 click.echo(f"missing: {name}: {why}", err=True)
             else:
-                present.append(peers.contender(name, connection, stack, self.slots))
+                present.append(peers.contender(name, connection, self.slots))
                 self.versions |= peers.versions(name)
         return present
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -69,8 +68,7 @@ def versions(name: str) -> dict[str, str]:
     return found
 
 
-def contender(name: str, connection: psycopg.Connection[Any], stack: ExitStack, slots: int) -> Contender:
-    """The peer, as one who is measured; its database is dropped with the stack."""
+def contender(name: str, connection: psycopg.Connection[Any], slots: int) -> Contender:
+    """The peer, as one who is measured, on the server of the connection if it needs one."""
     peer = PEERS[name]
-    url = stack.enter_context(process.own_database(connection, name)) if peer.needs_database else ""
-    return process.PeerContender(peer.title, peer.module, process.Settings(url=url, slots=slots))
+    return process.PeerContender(peer.title, peer.module, slots, connection if peer.needs_database else None)

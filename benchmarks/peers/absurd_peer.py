@@ -51,10 +51,9 @@ class AbsurdDriver:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection = psycopg.connect(settings.url, autocommit=True)
-        if self._connection.execute("SELECT to_regnamespace('absurd')").fetchone() == (None,):
-            environment = {**os.environ, "ABSURD_DATABASE_URL": settings.url, "PGDATABASE": settings.url}
-            for arguments in (("init",), ("create-queue", QUEUE)):
-                subprocess.run([CTL, *arguments], env=environment, check=True, stdout=sys.stderr)
+        environment = {**os.environ, "ABSURD_DATABASE_URL": settings.url, "PGDATABASE": settings.url}
+        for arguments in (("init",), ("create-queue", QUEUE)):
+            subprocess.run([CTL, *arguments], env=environment, check=True, stdout=sys.stderr)
         self._app = _app(self._connection)
         self._batch = 0
         self._workers: Workers | None = None

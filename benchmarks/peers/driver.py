@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO
 from benchmarks.peers.process import Settings
 from pgflow.bench.work import work
 
-LOOK_SECONDS, SHORT_LOOK_SECONDS = 0.01, 0.001
+LOOK_SECONDS, SHORT_LOOK_SECONDS = 0.02, 0.001
 END_SECONDS = 5.0
 WARM_UP_JOBS = 10
 AT_ONCE = 500

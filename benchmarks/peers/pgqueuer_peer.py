@@ -47,8 +47,7 @@ class PgqueuerDriver:
         self._connection = psycopg.connect(settings.url, autocommit=True)
         self._loop = asyncio.new_event_loop()
         self._queries = Queries(AsyncpgDriver(self._loop.run_until_complete(asyncpg.connect(settings.url))))
-        if not self._loop.run_until_complete(self._queries.schema_is_installed()):
-            self._loop.run_until_complete(self._queries.install())
+        self._loop.run_until_complete(self._queries.install())
         self._batch = 0
         self._workers: Workers | None = None
 

@@ -60,20 +60,33 @@ def _url(info: psycopg.ConnectionInfo, database: str) -> str:
 
 
 class PeerContender:
-    """A peer, as one who is measured."""
+    """A peer, as one who is measured; with ``connection`` it gets a database of its own on that server."""
 
-    def __init__(self, title: str, module: str, settings: Settings) -> None:
+    def __init__(self, title: str, module: str, slots: int, connection: psycopg.Connection[Any] | None = None) -> None:
         self.name = title
         self._module = module
-        self._settings = settings
+        self._slots = slots
+        self._connection = connection
 
     @contextmanager
     def running(self) -> Iterator[RunningPeer]:
-        """Its processes, which have done some jobs; all of them are gone afterwards."""
+        """Its processes, which have done some jobs in an empty database; all is gone afterwards."""
+        if self._connection is None:
+            with self._process(Settings(url="", slots=self._slots)) as running:
+                yield running
+        else:
+            with (
+                own_database(self._connection, self._module.removesuffix("_peer")) as url,
+                self._process(Settings(url=url, slots=self._slots)) as running,
+            ):
+                yield running
+
+    @contextmanager
+    def _process(self, settings: Settings) -> Iterator[RunningPeer]:
         folder = Path(tempfile.mkdtemp(prefix="pgflow-bench-"))
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, self._module, json.dumps(asdict(self._settings))],
+                [sys.executable, "-c", _BOOT, self._module, json.dumps(asdict(settings))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

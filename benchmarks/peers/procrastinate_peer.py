@@ -38,8 +38,7 @@ class ProcrastinateDriver:
         self._app, self._task = _app(settings.url)
         self._connection = psycopg.connect(settings.url, autocommit=True)
         self._app.open()
-        if self._connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
-            self._app.schema_manager.apply_schema()
+        self._app.schema_manager.apply_schema()
         self._workers = Workers(MODULE, settings)
 
     def prepare(self, _order: dict[str, Any]) -> None:
@@ -49,8 +48,8 @@ class ProcrastinateDriver:
         """DAGs are independent jobs here."""
         for batch in batches(orders):
             self._task.batch_defer(*({"order": order} for order in batch))
-        query = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
-        while self._connection.execute(query).fetchone() != (0,):
+        query = "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))"
+        while self._connection.execute(query).fetchone() != (False,):
             self._workers.require_alive()
             time.sleep(look)
         query = "SELECT count(*) FROM procrastinate_jobs WHERE status <> 'succeeded'"

@@ -94,20 +94,22 @@ class Pgflow:
         flow = FLOWS[load.shape]
         started = time.perf_counter()
         if load.shape == "map":
-            self.client.start(flow.slug, [load.order] * count)
+            last_run_id = self.client.start(flow.slug, [load.order] * count)
         else:
-            self._start_runs(flow, load, count // DAG_STEPS if load.shape == "dags" else count)
-        self.wait(worker, flow, look)
+            last_run_id = self._start_runs(flow, load, count // DAG_STEPS if load.shape == "dags" else count)
+        self.wait(worker, flow, last_run_id, look)
         return time.perf_counter() - started
 
-    def _start_runs(self, flow: Flow, load: Load, runs: int) -> None:
+    def _start_runs(self, flow: Flow, load: Load, runs: int) -> str:
+        last_run_id = ""
         at_once = max(1, min(STARTED_AT_ONCE, BYTES_AT_ONCE // max(1, load.text_bytes)))
         for done in range(0, runs, at_once):
-            self.client.start_many(flow.slug, [load.order] * min(at_once, runs - done))
+            *_, last_run_id = self.client.start_many(flow.slug, [load.order] * min(at_once, runs - done))
+        return last_run_id
 
-    def wait(self, worker: Worker, flow: Flow, look: float = LOOK_SECONDS) -> None:
+    def wait(self, worker: Worker, flow: Flow, last_run_id: str, look: float = LOOK_SECONDS) -> None:
         """Until all runs of the flow have completed."""
-        wait_until_done(self.client, worker, flow, look)
+        wait_until_done(self.client, worker, flow, last_run_id, look)
         query = "SELECT count(*) FROM pgflow.runs WHERE flow_slug = %s AND status <> 'completed'"
         if (row := self._aside.execute(query, [flow.slug]).fetchone()) != (0,):
             raise ContenderError(f"{row} runs of {flow.slug} did not complete")

@@ -90,8 +90,8 @@ class Scaling:
         count = max(1, round(FAN_TASKS * self._options.size / (1 + dependents)))
         with self._pgflow.serving(flow) as worker:
             started = time.perf_counter()
-            self._pgflow.client.start_many(flow.slug, [order(0, 0)] * count)
-            self._pgflow.wait(worker, flow)
+            *_, last_run_id = self._pgflow.client.start_many(flow.slug, [order(0, 0)] * count)
+            self._pgflow.wait(worker, flow, last_run_id)
             seconds = time.perf_counter() - started
         self._figures.add(
             f"{dependents} dependents of a step", RATE, "", count * (1 + dependents) / seconds, at=dependents

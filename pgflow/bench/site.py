@@ -98,10 +98,13 @@ def serving(database: Database, flows: Sequence[Flow], slots: int) -> Iterator[W
     worker.stop()
 
 
-def wait_until_done(client: Client, worker: Worker, flow: Flow, look: float = LOOK_SECONDS) -> None:
+def wait_until_done(client: Client, worker: Worker, flow: Flow, last_run_id: str, look: float = LOOK_SECONDS) -> None:
     """Until no run of the flow goes on, looking every ``look`` seconds; ``Client.wait`` looks less and less often.
-    Raises click.ClickException if the worker ends before."""
-    while client.unfinished_runs(flow.slug):
+
+    To look at the run that was started last is cheap, to count all that go on is not.
+    Raises click.ClickException if the worker ends before.
+    """
+    while client.status(last_run_id) == "started" or client.unfinished_runs(flow.slug):
         if not worker.is_running:
             raise click.ClickException("the worker has ended")
         time.sleep(look)

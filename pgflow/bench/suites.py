@@ -20,11 +20,11 @@ from pgflow.bench.report import Report
 from pgflow.bench.site import housekeeping, opened_database
 from pgflow.worker.lifecycle import CONNECTIONS
 
-Peers = Callable[[psycopg.Connection[Any], ExitStack], Sequence[Contender]]
-"""Gives whoever is measured beside pgflow; what is entered on the stack is left when the suite has ended."""
+Peers = Callable[[psycopg.Connection[Any]], Sequence[Contender]]
+"""Gives whoever is measured beside pgflow, on the server of the connection."""
 
 
-def no_peers(_connection: psycopg.Connection[Any], _stack: ExitStack) -> Sequence[Contender]:
+def no_peers(_connection: psycopg.Connection[Any]) -> Sequence[Contender]:
     """Nobody."""
     return ()
 
@@ -54,10 +54,6 @@ class Suite:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def peers(self, peers: Peers) -> Sequence[Contender]:
-        """Whoever is measured beside pgflow, until the suite has ended."""
-        return peers(self.connection, self._stack)
-
     def report(self, missing: dict[str, str] | None = None, remarks: Sequence[str] = ()) -> Report:
         """What has been measured."""
         return Report(self._name, self.facts, self.figures.all(), missing or {}, remarks)
@@ -66,7 +62,7 @@ class Suite:
 def measure_throughput(url: str | None, options: Options, peers: Peers = no_peers) -> Report:
     """Tasks per second."""
     with Suite("throughput", url, throughput.SLUGS, options.as_data()) as suite:
-        contenders = [Pgflow(suite.database, suite.connection, options.slots), *suite.peers(peers)]
+        contenders = [Pgflow(suite.database, suite.connection, options.slots), *peers(suite.connection)]
         failed = throughput.measure(contenders, options, suite.figures)
         return suite.report(failed)
 
@@ -74,7 +70,7 @@ def measure_throughput(url: str | None, options: Options, peers: Peers = no_peer
 def measure_latency(url: str | None, options: Options, peers: Peers = no_peers) -> Report:
     """From start to handler start, from a handler's end to the dependent's start, from start to completion."""
     with Suite("latency", url, latency.SLUGS, options.as_data()) as suite:
-        contenders = [Pgflow(suite.database, suite.connection, options.slots), *suite.peers(peers)]
+        contenders = [Pgflow(suite.database, suite.connection, options.slots), *peers(suite.connection)]
         failed = latency.measure(contenders, options, suite.figures)
         return suite.report(failed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks import commands, peers
 from benchmarks.beside import Beside
-from benchmarks.peers.process import PeerContender, Settings
+from benchmarks.peers.process import PeerContender
 from pgflow.bench import throughput
 from pgflow.bench.contender import ContenderError
 from pgflow.bench.figures import Figures
@@ -54,8 +54,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) 
     absent = dataclasses.replace(peers.PEERS["dbos"], packages=("no-such-package",))
     monkeypatch.setitem(peers.PEERS, "dbos", absent)
     beside = Beside(["dbos", "executor"], slots=1)
-    with ExitStack() as stack:
-        present = beside(Mock(), stack)
+    present = beside(Mock())
     assert [contender.name for contender in present] == ["ProcessPoolExecutor"]
     figures = Figures()
     figures.add("a", "tasks/s", "", 1)
@@ -70,7 +69,7 @@ def test_celery_without_a_redis_server_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_peer_does_its_jobs_in_processes_of_its_own() -> None:
-    contender = PeerContender("Executor", "executor_peer", Settings(url="", slots=1))
+    contender = PeerContender("Executor", "executor_peer", slots=1)
     with contender.running() as running:
         assert running.run(Load("map", 1, text_bytes=100), 20) > 0
         found = running.latencies(2)
@@ -81,7 +80,7 @@ def test_a_peer_does_its_jobs_in_processes_of_its_own() -> None:
 
 
 def test_a_peer_that_fails_says_why() -> None:
-    contender = PeerContender("Nobody", "no_such_peer", Settings(url="", slots=1))
+    contender = PeerContender("Nobody", "no_such_peer", slots=1)
     with pytest.raises(ContenderError, match=r"No module named 'benchmarks\.peers\.no_such_peer'"), contender.running():
         pass
 
