@@ -51,7 +51,7 @@ def loaded(pgflow: Pgflow, count: int, options: Options) -> dict[str, list[float
         _wait_for_load(pgflow, worker)
         found = pgflow.latencies_beside(count)
         if pgflow.client.status(run_id) == "completed":
-            click.echo("the load ended before the measurement did: make --size larger", err=True)
+            click.echo("the load has ended before the measurement: the figures called loaded are partly idle", err=True)
         worker.stop(timeout=0)
     return found
 
