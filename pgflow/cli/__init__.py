@@ -17,6 +17,7 @@ _COMMANDS = {
     "compile": ("pgflow.cli.compile", "Define a flow in the database, or print its SQL."),
     "schema": ("pgflow.cli.schema", "Install, verify or print the SQL core, grant its use."),
     "prune": ("pgflow.cli.prune", "Delete what ended long ago."),
+    "bench": ("pgflow.cli.bench", "Measure pgflow in this database, for a minute."),
     "doctor": ("pgflow.cli.doctor", "Say what the database has and what needs somebody."),
 }
 

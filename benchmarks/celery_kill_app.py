@@ -1,4 +1,4 @@
-"""The handlers of ``hangs`` as Celery tasks, for the contender that is Celery.
+"""The handlers of ``pgflow.bench.kill.hangs`` as Celery tasks, for the contender that is Celery.
 
 A verdict is what the result backend has stored: after a task's own end ``task_postrun`` tells, in the pool process;
 after a kill or a death the request does, in the worker's.
@@ -12,8 +12,8 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.worker.request import Request
 
-from benchmarks.contenders import note_end
-from benchmarks.hangs import HANDLERS
+from pgflow.bench.kill.contenders import note_end
+from pgflow.bench.kill.hangs import HANDLERS
 
 
 class NotingRequest(Request):  # type: ignore[misc]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pgflow import Flow
+from pgflow.flow import Flow
 
 SECONDS_TO_BE_SEEN = 0.2
 """A process that dies by itself gives whoever watches it so much time to learn of it."""

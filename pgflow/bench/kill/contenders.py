@@ -1,4 +1,4 @@
-"""Who is measured in kill_latency: pgflow's pool, one shared pebble pool, Celery's prefork pool; each in a process of
+"""Whose kills are measured: pgflow's pool, one shared pebble pool, and others given by reference; each in a process of
 its own.
 
 It reads orders from standard input, a line of JSON each, runs their handlers (``hangs.HANDLERS``), and notes the
@@ -10,54 +10,38 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from pebble import ProcessFuture, ProcessPool
 
-from benchmarks import hangs
+from pgflow.bench.figures import PGFLOW
+from pgflow.bench.kill import hangs
 from pgflow.database.tasks import ClaimedTask
 from pgflow.outcome import Outcome, Released
 from pgflow.process import tree
 from pgflow.worker.pool import Pool
 
-PGFLOW, PEBBLE, CELERY = "pgflow", "one pebble pool", "Celery prefork"
-NAMES = (PGFLOW, PEBBLE, CELERY)
 END_SECONDS = 5.0
-_BOOT = "from benchmarks.contenders import main; main()"
+_BOOT = f"from {__name__} import main; main()"
 """Not ``-m``, as with a worker's dispatcher: its module would be imported by each pool process anew."""
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
-def missing(name: str) -> str:
-    """Why a contender cannot be measured here; empty if it can."""
-    if name != CELERY:
-        return ""
-    try:
-        version("celery"), version("redis")
-    except PackageNotFoundError as error:
-        return f"the package {error.name} is not installed"
-    return "" if shutil.which("redis-server") else "there is no redis-server"
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Somebody to be measured; ``reference`` is ``module:class`` of a Contender, which takes the number of slots."""
 
-
-def versions(name: str) -> str:
-    """A contender's version, and those of what it stands on."""
-    packages = {PGFLOW: ("pgflow-py", "pebble"), PEBBLE: ("pebble",), CELERY: ("celery", "billiard", "redis")}[name]
-    words = [f"{package} {version(package)}" for package in packages]
-    if name == CELERY:
-        output = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
-        words.append(f"redis-server {output.partition('v=')[2].partition(' ')[0]}")
-    return ", ".join(words)
+    name: str
+    reference: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +75,7 @@ class PgflowContender:
     def __init__(self, slots: int) -> None:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._by_number: dict[int, Order] = {}
-        self._pool = Pool(["benchmarks.hangs:flow"], "", slots, preload=True)
+        self._pool = Pool([f"{hangs.__name__}:flow"], "", slots, preload=True)
         self._pool.report_to(self._ended)
         self._pool.start()
         threading.Thread(target=self._dispatch, daemon=True).start()
@@ -157,55 +141,17 @@ class PebbleContender:
         note_end(order_input)
 
 
-class CeleryContender:
-    """Celery's prefork pool, with broker and results in a Redis on a unix socket."""
-
-    def __init__(self, slots: int) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="pgflow-bench-celery-"))
-        os.environ["BENCH_REDIS"] = str(self._folder / "redis.sock")
-        self._redis = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", os.environ["BENCH_REDIS"], "--save", ""],
-            stdout=subprocess.DEVNULL,
-            cwd=self._folder,
-        )
-        self._worker = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "celery", "-A", "benchmarks.celery_app", "worker"),
-                *("--pool", "prefork", "--concurrency", str(slots), "--loglevel", "ERROR"),
-            ],
-            stdin=subprocess.DEVNULL,
-        )
-        from benchmarks import celery_app
-
-        self._tasks = celery_app.TASKS
-
-    def run(self, order: Order) -> None:
-        self._tasks[order.handler].apply_async([order.input], time_limit=order.timeout)
-
-    def close(self) -> None:
-        for process in (self._worker, self._redis):
-            process.terminate()
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-CONTENDERS: dict[str, Callable[[int], Contender]] = {
-    PGFLOW: PgflowContender,
-    PEBBLE: PebbleContender,
-    CELERY: CeleryContender,
-}
+PGFLOW_POOL = Candidate(PGFLOW, f"{__name__}:PgflowContender")
+PEBBLE = Candidate("pebble", f"{__name__}:PebbleContender")
 
 
 @contextmanager
-def running(name: str, slots: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def running(candidate: Candidate, slots: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A contender's process. Its temporary files and what it logs are in ``folder``; all it started is killed in the
     end."""
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, name, str(slots)],
+            [sys.executable, "-c", _BOOT, candidate.reference, str(slots)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -230,9 +176,10 @@ def orders() -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Run a contender, named with its number of slots by the arguments, until standard input ends."""
-    name, slots = sys.argv[1:]
-    contender = CONTENDERS[name](int(slots))
+    """Run a contender, referred to with its number of slots by the arguments, until standard input ends."""
+    reference, slots = sys.argv[1:]
+    module, _, name = reference.partition(":")
+    contender: Contender = getattr(import_module(module), name)(int(slots))
     try:
         for line in orders():
             contender.run(Order(**json.loads(line)))
