@@ -12,8 +12,8 @@ ARMING_SECONDS = 0.04
 tasks queued shortly before are found late (p99 of the start 116 ms with 0.25)."""
 LONGEST_SECONDS = 0.25
 IDLE_SECONDS = 10.0
-"""Who is notified of new tasks still looks this often: a notification may be lost. With the looks for dead workers, of which
-there are as many, an idle worker sends one statement in 5 s beside its heartbeats."""
+"""Who is notified of new tasks still looks this often: a notification may be lost. With as many looks for dead workers,
+an idle worker sends one statement in 5 s beside its heartbeats."""
 ARMED_SECONDS = 60.0
 """After this long the bell is armed anew: somebody may have disarmed it behind our back."""
 
