@@ -44,8 +44,13 @@ class SeriesPool(RunningPool):
         monkeypatch.setattr(PoolProcess, "schedule", noting)
         super().__init__(slots, **options)
         steps = ("add_one", "hang_with_the_gil", "exit_at_once", "note_and_wait", "leave", "return_nan")
-        self.pool._paces._seconds.update({("hostile", step): SHORT for step in steps})
+        for step in steps:
+            self.is_short(step)
         wait_until(lambda: self.pool.idle == slots, "all slots are idle")
+
+    def is_short(self, step_slug: str) -> None:
+        """Take a step for a short one."""
+        self.pool._paces.note(self.task(step_slug), Completed("0", {"elapsed_seconds": SHORT}))
 
     def numbers(self, *values: int) -> list[ClaimedTask]:
         """Tasks that add one to a number."""
@@ -145,14 +150,14 @@ def test_who_is_condemned_is_killed_and_the_others_are_not(running: SeriesPool, 
 def test_outputs_that_the_logbook_cannot_hold_come_all_the_same(running: SeriesPool) -> None:
     text = "x" * (SIZE_BYTES // 2)
     tasks = [running.task("echo", text, TIMEOUT) for _ in range(5)]
-    running.pool._paces._seconds["hostile", "echo"] = SHORT
+    running.is_short("echo")
     outcomes = running.outcomes(tasks)
     assert outcomes == [Completed(f'"{text}"')] * 5
 
 
 def test_a_handler_that_writes_into_the_logbook_costs_nobody_the_verdict(running: SeriesPool) -> None:
     """Those whose answers it overwrote are done again."""
-    running.pool._paces._seconds["hostile", "overwrite_the_logbook"] = SHORT
+    running.is_short("overwrite_the_logbook")
     tasks = [*running.numbers(1, 2), running.task("overwrite_the_logbook"), *running.numbers(3)]
     outcomes = running.outcomes(tasks)
     assert running.given[0] == 4
@@ -161,7 +166,7 @@ def test_a_handler_that_writes_into_the_logbook_costs_nobody_the_verdict(running
 
 
 def test_what_one_left_in_the_process_does_not_meet_the_next(running: SeriesPool) -> None:
-    running.pool._paces._seconds["hostile", "pid"] = SHORT
+    running.is_short("pid")
     tasks = [running.task("pid"), running.task("leave", "a_thread", TIMEOUT), running.task("pid")]
     first, left, after = running.outcomes(tasks)
     assert first == left != after
@@ -169,7 +174,7 @@ def test_what_one_left_in_the_process_does_not_meet_the_next(running: SeriesPool
 
 def test_a_process_is_replaced_after_as_many_tasks_as_it_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
     running = SeriesPool(monkeypatch, limits=Limits(tasks_per_process=3))
-    running.pool._paces._seconds["hostile", "pid"] = SHORT
+    running.is_short("pid")
     pids = running.outcomes([running.task("pid") for _ in range(7)])
     assert pids[:3] == [pids[0]] * 3
     assert pids[3:6] == [pids[3]] * 3

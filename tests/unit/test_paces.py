@@ -74,3 +74,9 @@ def test_large_inputs_go_alone() -> None:
     known = paces(short=0.0001)
     assert known.series([task(input="x" * MOST_CHARACTERS)] * 3, Limits()) == 1
     assert known.series([task(input="x" * (MOST_CHARACTERS // 2))] * 3, Limits()) == 2
+
+
+def test_large_outputs_do_not_go_together() -> None:
+    known = Paces()
+    known.note(task(), Completed("x" * MOST_CHARACTERS, {"elapsed_seconds": 0.0001}))
+    assert known.series([task()] * 3, Limits()) == 1
