@@ -46,7 +46,7 @@ MAX_KEY_CHARACTERS = 60
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # inf, -inf, nan and -nan as marshal writes them; six zero bytes before F0 7F and so on are no part of UTF-8.
-_NOT_FINITE = tuple(bytes(6) + end for end in (b"\xf0\x7f", b"\xf0\xff", b"\xf8\x7f", b"\xf8\xff"))
+_NOT_FINITE = {last: (bytes(6) + b"\xf0" + last, bytes(6) + b"\xf8" + last) for last in (b"\x7f", b"\xff")}
 
 _CONTAINERS = (dict, list, tuple)
 # The base of a subclass, and how to copy an instance into it without running the subclass's code.
@@ -117,9 +117,14 @@ def _is_finite(value: Any) -> bool:
     looked at closely.
     """
     image = marshal.dumps(value, 2)
-    if not any(pattern in image for pattern in _NOT_FINITE):
+    # UTF-8 never has the byte FF, and text hardly 7F: looking for them first takes 1.5 us in 100 KB, a pattern 40-300.
+    if not any(last in image and _has_any(image, patterns) for last, patterns in _NOT_FINITE.items()):
         return True
     return all(math.isfinite(item) for item, _ in _places(value) if type(item) is float)
+
+
+def _has_any(image: bytes, patterns: Iterable[bytes]) -> bool:
+    return any(pattern in image for pattern in patterns)
 
 
 # --- the quick look ------------------------------------------------------------------------------

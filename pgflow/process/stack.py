@@ -24,6 +24,8 @@ from pgflow.process import proc
 
 DUMP_SIGNAL = int(signal.SIGRTMAX) - 1 if hasattr(signal, "SIGRTMAX") else int(signal.SIGUSR2)
 DUMP_TIMEOUT_SECONDS = 0.2
+THREAD = "pgflow-stack-dump"
+"""The name of the idle thread."""
 _LIBC = ctypes.CDLL(None)
 _POLL_SECONDS = 0.001
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
@@ -51,7 +53,7 @@ def install(dump_fd: int) -> None:
     Call it in the main thread, once a process, before user code runs.
     """
     write_to(dump_fd)
-    threading.Thread(target=threading.Event().wait, name="pgflow-stack-dump", daemon=True).start()
+    threading.Thread(target=threading.Event().wait, name=THREAD, daemon=True).start()
 
 
 def write_to(dump_fd: int) -> None:

@@ -14,9 +14,11 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
+from time import monotonic  # not to be patched by a handler
 
 from pgflow import codec, executor
 from pgflow.database import Database
@@ -30,6 +32,7 @@ from pgflow.worker import leftovers
 from pgflow.worker.hygiene import Baseline
 from pgflow.worker.logbook import Logbook
 from pgflow.worker.outlet import Address, Outlet
+from pgflow.worker.tickets import Taker
 
 _PR_SET_PDEATHSIG = 1
 _getpid = os.getpid  # not to be patched by a handler
@@ -41,6 +44,11 @@ _QUIET = (signal.SIGTERM, signal.SIGHUP)
 DATABASE_TIMEOUT_SECONDS = 60
 """What a flow's tasks have that declares no timeout: the default of the contract's column."""
 
+SERIES_SECONDS = 0.02
+"""After this long no other task of a series is begun: the outcomes of those before are wanted."""
+
+Order = tuple[str, str, str, int, int, Kind, str]
+"""A task's flow slug, run id, step slug, task index, attempt, kind and input, as JSON text."""
 COMPLETED, FAILED = 0, 1
 Answer = tuple[int, str, int | None, str | None]
 """``COMPLETED`` and the output as JSON text, or ``FAILED``, the error's text and its retry delay; and what the handler
@@ -54,6 +62,7 @@ class Settings:
     references: tuple[str, ...]
     conninfo: str
     logbook: Path
+    tickets: Path
     stack_dump: Path
     outlet: Address
     address_space: int | None = None
@@ -70,6 +79,7 @@ class _Process:
         self._dump_fd = dump_fd
         self._baseline: Baseline | None = None
         self.logbook = Logbook(settings.logbook)
+        self.tickets = Taker(settings.tickets)
         self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
         self._flows: dict[str, Flow] | None = None
 
@@ -85,15 +95,13 @@ class _Process:
         """The task's flow, imported if need be; what this process prints from now on is the task's."""
         flow = self.flows[flow_slug]
         if self._baseline is None:
-            self._baseline = Baseline(self._dump_fd, self.outlet)
+            self._baseline = Baseline(self._dump_fd, self.tickets.fd, self.outlet)
         self.outlet.begin(f"{flow_slug}/{step_slug}[{task_index}] of run {run_id}")
         return flow
 
     def tidy(self) -> str | None:
         """Bring this process back to where the task found it; what cannot be, in words."""
-        left = self._baseline.restore() if self._baseline is not None else None
-        self.outlet.end()
-        return left
+        return self._baseline.restore() if self._baseline is not None else None
 
 
 _process: _Process
@@ -158,7 +166,25 @@ def _description(flow: Flow) -> dict[str, object]:
     }
 
 
-def run_task(
+def run_tasks(first: int, orders: Sequence[Order]) -> Answer:
+    """Execute a series of tasks, whose numbers begin with ``first``, one after the other, as far as there are tickets;
+    the slot enforces their deadlines from outside. The answer is that of the last one executed; those before are in the
+    logbook. One whose answer has no room there, or which left something, is the last."""
+    logbook = _process.logbook
+    logbook.begin_series()
+    until, last = monotonic() + SERIES_SECONDS, first + len(orders) - 1
+    for number, order in enumerate(orders, first):
+        answer = _run_task(number, *order)
+        kind, text, retry_delay, left = answer
+        if number == last or left is not None or monotonic() > until:
+            break
+        if not logbook.record(kind, text, retry_delay) or not _process.tickets.take():
+            break
+    _process.outlet.end()
+    return answer
+
+
+def _run_task(
     number: int,
     flow_slug: str,
     run_id: str,
@@ -168,7 +194,6 @@ def run_task(
     kind: Kind,
     input_text: str,
 ) -> Answer:
-    """Execute one task; the slot enforces its deadline from outside."""
     _process.logbook.begin(number)
     try:
         outcome = _execute(flow_slug, run_id, step_slug, task_index, attempt, kind, input_text)

@@ -87,15 +87,21 @@ class Collector:
 
     def put(self, task: Holding, outcome: Outcome) -> None:
         """Take over the outcome of a task."""
-        item = Item(task, outcome)
+        self.put_all([(task, outcome)])
+
+    def put_all(self, ends: Sequence[tuple[Holding, Outcome]]) -> None:
+        """Take over the outcomes of some tasks."""
+        items = [Item(task, outcome) for task, outcome in ends]
+        size = sum(item.size for item in items)
         with self._changed:
-            self._waiting.append(item)
-            self._undelivered_tasks += 1
-            self._undelivered_characters += item.size
+            self._waiting.extend(items)
+            self._undelivered_tasks += len(items)
+            self._undelivered_characters += size
             is_late = self._has_ended
             self._changed.notify_all()
         if is_late:
-            logger.error("undelivered, as it came after the last delivery: %s: %s", task, type(outcome).__name__)
+            for task, outcome in ends:
+                logger.error("undelivered, as it came after the last delivery: %s: %s", task, type(outcome).__name__)
 
     def wait_for_room(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until more tasks may be claimed; whether that is so."""

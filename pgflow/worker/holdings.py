@@ -16,9 +16,10 @@ CLAIM_MARGIN_SECONDS = 2
 
 @dataclass(slots=True)
 class Held:
-    """A task, and the ``time.monotonic()`` until which its message is invisible."""
+    """A task, and the ``time.monotonic()`` since when it is held, and until which its message is invisible."""
 
     task: ClaimedTask
+    since: float
     covered_until: float
 
 
@@ -35,7 +36,8 @@ class Holdings:
         """Tasks that have just been claimed."""
         now = time.monotonic()
         with self._lock:
-            self._held.update({task.key: Held(task, now + task.timeout + CLAIM_MARGIN_SECONDS) for task in tasks})
+            for task in tasks:
+                self._held[task.key] = Held(task, now, now + task.timeout + CLAIM_MARGIN_SECONDS)
 
     def remove(self, tasks: Iterable[Holding]) -> None:
         """Tasks whose verdicts have been delivered, or will never be; these very objects, since one that was handed
@@ -51,10 +53,11 @@ class Holdings:
         is to be compared with what is held here."""
         self.doubted = time.monotonic()
 
-    def all(self) -> list[Held]:
-        """Every task that is held at this moment."""
+    def all(self, longer_than: float = 0.0) -> list[Held]:
+        """Every task that is held at this moment, and has been for so many seconds."""
+        until = time.monotonic() - longer_than
         with self._lock:
-            return list(self._held.values())
+            return [held for held in self._held.values() if held.since <= until]
 
     def keys(self) -> set[object]:
         """What is held at this moment, by ``Holding.key``."""

@@ -12,11 +12,13 @@ import decimal
 import faulthandler
 import gc
 import locale
+import operator
 import os
 import resource
 import signal
 import sys
 import time
+from collections.abc import Iterable
 
 from pgflow.process import output, stack
 from pgflow.worker.lingering import Lingering
@@ -26,35 +28,37 @@ _ATTEMPTS = 5
 _STREAMS = ("stdin", "stdout", "stderr")
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_BUILTINS = tuple(name for name in vars(builtins) if name != "_")
 _KEPT = (
-    *((builtins, name) for name in vars(builtins) if name != "_"),
     *((time, name) for name in ("time", "monotonic", "process_time", "perf_counter", "sleep")),
     (os, "getpid"),
 )
-"""What pgflow and pebble cannot do without, and a mock that was not undone may have replaced."""
+"""What pgflow and pebble cannot do without, besides the builtins, and a mock that was not undone may have replaced."""
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class Baseline:
     """This process as it is before its first task, to which it is brought back after each one. For the main thread.
 
-    ``dump_fd`` is where its stacks go, ``outlet`` where its output goes.
+    ``dump_fd`` is where its stacks go, ``tickets_fd`` where its tickets come from, ``outlet`` where its output goes.
     """
 
-    def __init__(self, dump_fd: int, outlet: Outlet) -> None:
+    def __init__(self, dump_fd: int, tickets_fd: int, outlet: Outlet) -> None:
         self._dump_fd = dump_fd
         self._outlet = outlet
         self._lingering = Lingering()
-        self._descriptors = {fd: _identity(fd) for fd in (0, 1, 2, dump_fd, outlet.fd)}
+        self._descriptors = (0, 1, 2, dump_fd, tickets_fd, outlet.fd)
+        self._identities = [_identity(fd) for fd in self._descriptors]
         self._person = _person()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._handlers = [(number, _signal.getsignal(number)) for number in _SIGNALS]
+        self._handlers = [_signal.getsignal(number) for number in _SIGNALS]
         self._streams = [getattr(sys, name) for name in _STREAMS]
         self._trace, self._profile = sys.gettrace(), sys.getprofile()
         self._recursion_limit = sys.getrecursionlimit()
         self._switch_interval = sys.getswitchinterval()
         self._collects = gc.isenabled()
         self._kept = [(module, name, getattr(module, name)) for module, name in _KEPT]
+        self._builtins = [getattr(builtins, name) for name in _BUILTINS]
         self._decimal = decimal.getcontext().copy()
         self._locale = locale.setlocale(locale.LC_ALL)
         self._folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))  # it need not be readable
@@ -82,6 +86,9 @@ class Baseline:
         return f"a state that cannot be put back: {failure}"
 
     def _restore_functions(self) -> None:
+        there = vars(builtins)
+        if not _are_the_same(map(there.get, _BUILTINS), self._builtins):
+            there.update(zip(_BUILTINS, self._builtins, strict=True))
         for module, name, value in self._kept:
             if module.__dict__.get(name) is not value:
                 module.__dict__[name] = value
@@ -96,10 +103,10 @@ class Baseline:
                 signal.sigtimedwait(pending, 0)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.set_wakeup_fd(-1)
-        changed = [(number, handler) for number, handler in self._handlers if _signal.getsignal(number) is not handler]
-        for number, handler in changed:
-            signal.signal(number, handler)
-        if changed:
+        if not _are_the_same(map(_signal.getsignal, _SIGNALS), self._handlers):
+            for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+                if _signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
             stack.uninstall()  # faulthandler's own handlers may be among them
         stack.write_to(self._dump_fd)
 
@@ -131,20 +138,31 @@ class Baseline:
                 resource.setrlimit(limit, values)
 
     def _irreversible(self) -> str | None:
-        for fd, identity in self._descriptors.items():
-            if _identity(fd) != identity:
-                return f"a file descriptor closed or replaced: {fd}"
-            if fd in (1, 2) and not os.get_blocking(fd):
+        if _identities(self._descriptors) != self._identities:
+            changed = [fd for fd, one in zip(self._descriptors, self._identities, strict=True) if _identity(fd) != one]
+            return f"a file descriptor closed or replaced: {changed[0]}"
+        for fd in (1, 2):
+            if not os.get_blocking(fd):
                 os.set_blocking(fd, True)
         return "another user, group, process group or root folder" if _person() != self._person else None
 
 
-def _identity(fd: int) -> tuple[int, int] | None:
+def _are_the_same(these: Iterable[object], those: Iterable[object]) -> bool:
+    """Pairs of the same objects; 30 ns each, a third of what a loop takes."""
+    return all(map(operator.is_, these, those))
+
+
+def _identities(descriptors: Iterable[int]) -> list[tuple[int, int]] | None:
+    """None if one is closed."""
     try:
-        status = os.fstat(fd)
+        return [(status.st_dev, status.st_ino) for status in map(os.fstat, descriptors)]
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    found = _identities((fd,))
+    return found[0] if found else None
 
 
 def _person() -> tuple[object, ...]:

@@ -159,7 +159,7 @@ class _Parts:
         wakeup, holdings, tasks, reserved = Wakeup(), Holdings(), tasks_in(database), database.reserved()
         ids = list(worker_ids.values())
         collector = Collector(tasks, wakeup, holdings)
-        pool.report_to(collector.put)
+        pool.report_all_to(collector.put_all)
         admission = Admission(options.min_free_memory)
         dispatcher = Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission)
         leases = Leases(

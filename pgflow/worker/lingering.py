@@ -9,7 +9,7 @@ from _thread import _count as count_threads
 from pathlib import Path
 from time import monotonic, sleep
 
-from pgflow.process import tree
+from pgflow.process import stack, tree
 from pgflow.worker.print_stream import printable
 
 OUR_THREADS = "pgflow-"
@@ -26,12 +26,17 @@ class Lingering:
     def __init__(self) -> None:
         running = threading.enumerate()
         self._threads = frozenset(running)
+        self._is_quiet = [t.name for t in running[1:]] == [stack.THREAD]
+        """There is but one thread beside the main one, that for stack dumps, which never ends: as long as there is one,
+        it need not be asked who it is."""
         self._uncounted = count_threads() - len(running)
         """Threads that ``threading`` does not know, less the main thread. One that ``_thread`` has started is counted
         once it runs."""
 
     def in_words(self) -> str | None:
         """What still runs after ``GRACE_SECONDS``, if anything does."""
+        if self._is_quiet and count_threads() == 1 and not _reap_and_look():
+            return None
         deadline = monotonic() + GRACE_SECONDS
         while True:
             children, threads = _reap_and_look(), self._new_threads()
@@ -53,11 +58,12 @@ class Lingering:
 
 def _reap_and_look() -> bool:
     """Whether a child process is there, after those that have ended were waited for."""
-    with contextlib.suppress(ChildProcessError):
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-        return True
-    return False
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _children() -> str:

@@ -8,7 +8,7 @@ import time
 HORIZON_SECONDS = 0.1
 """What is claimed ahead is what the slots do in this time: some round trips to the database."""
 MOST_TASKS = 500
-MOST_TASKS_PER_SLOT = 32
+MOST_TASKS_PER_SLOT = 128
 MOST_CHARACTERS = 16 << 20
 """Of inputs, by the average so far: they are held in the dispatcher."""
 WINDOW_SECONDS = 0.25
@@ -37,15 +37,15 @@ class LookAhead:
         self._ends = 0
         self._ends_before = 0
 
-    def note(self, seconds: float, characters: int) -> None:
-        """A task kept its slot for so long; its input had so many characters."""
+    def note(self, tasks: int, seconds: float, characters: int) -> None:
+        """So many tasks, one after the other, kept their slot for so long; their inputs had so many characters."""
         with self._lock:
-            weight = _WEIGHT if self._has_noted else 1.0
+            weight = 1 - (1 - _WEIGHT) ** tasks if self._has_noted else 1.0
             self._has_noted = True
-            self._seconds += weight * (seconds - self._seconds)
-            self._characters += weight * (characters - self._characters)
+            self._seconds += weight * (seconds / tasks - self._seconds)
+            self._characters += weight * (characters / tasks - self._characters)
             self._turn(time.monotonic())
-            self._ends += 1
+            self._ends += tasks
 
     def tasks(self) -> int:
         """How many tasks may wait for a slot."""

@@ -15,8 +15,8 @@ from pgflow.worker.flows import FlowDescription
 from pgflow.worker.limits import Limits
 
 MAX_SLOTS = 10_000
-_FILES_OF_SLOT = 12
-"""Counted: the dispatcher's pipes to a pool process, its queues' semaphores, its logbook, its output."""
+_FILES_OF_SLOT = 13
+"""Counted: the dispatcher's pipes to a pool process, its queues' semaphores, its logbook, its tickets, its output."""
 _OTHER_FILES = 64
 
 

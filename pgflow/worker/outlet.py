@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import sys
@@ -55,13 +54,17 @@ class Outlet:
     def flush(self) -> None:
         """Let go of what Python or C hold back of an unfinished line."""
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # it may be anything that a handler put there
+            try:  # noqa: SIM105 - suppress() takes 0.7 us, and this is done after each task
                 stream.flush()
+            except Exception:  # noqa: BLE001, S110 - it may be anything that a handler put there
+                pass
         _LIBC.fflush(self._c_stdout)
 
     def _write(self, record: bytes) -> None:
-        with contextlib.suppress(OSError):  # without a dispatcher, or closed by a handler: see hygiene.py
+        try:  # noqa: SIM105 - as above
             os.write(self.fd, record)
+        except OSError:  # without a dispatcher, or closed by a handler: see hygiene.py
+            pass
 
 
 def _c_stdout() -> ctypes.c_void_p:

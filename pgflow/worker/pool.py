@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import multiprocessing
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
@@ -28,15 +29,17 @@ from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Cancelled, Outcome, Released
 from pgflow.process import lifeline, marker, tree
 from pgflow.process.memory import Footprint
-from pgflow.worker import child
+from pgflow.worker import child, poolprocess
 from pgflow.worker import preload as preload_module
 from pgflow.worker.flows import FlowDescriptions, read_description
 from pgflow.worker.limits import Limits
 from pgflow.worker.lookahead import LookAhead
 from pgflow.worker.oomwatch import OomWatch
+from pgflow.worker.paces import Paces
 from pgflow.worker.poolprocess import EndedByImportError, exists
 from pgflow.worker.printed import Printed
 from pgflow.worker.pulse import Pulse
+from pgflow.worker.running import End
 from pgflow.worker.slot import Slot
 from pgflow.worker.untidy import Untidy
 from pgflow.worker.watchdog import dump_stacks
@@ -66,8 +69,6 @@ LATE_SECONDS = 1.0
 WATCH_STUCK_SECONDS = 20.0
 LOST_SECONDS = 20.0
 """A slot whose process is neither idle nor at work for this long is lost to a fault of ours, and gets another."""
-PEBBLE_SLEEP_SECONDS = 0.02
-"""Measured: with pebble's own 0.1 a death is seen 80 ms later; 64 idle slots cost 6.1 % of a core instead of 3.8."""
 
 
 class _Waiting(NamedTuple):
@@ -99,14 +100,16 @@ class Pool:
         self._importing = self._folder / "importing"
         self._printed = Printed()
         self._untidy = Untidy()
-        self._on_end: Callable[[ClaimedTask, Outcome], None] = _nobody
+        self._on_ends: Callable[[Sequence[End]], None] = _nobody
         self._references = tuple(references)
         self._preload = preload
         self._on_look = on_look
         self._changed = threading.Condition()
         self._idle: dict[Slot, None] = {}
         self._waiting: deque[_Waiting] = deque()
+        self._limits = limits
         self._look_ahead = LookAhead(slots)
+        self._paces = Paces()
         self._feeding = threading.local()
         self._stopped: str | None = None
         self._held = 0
@@ -137,6 +140,7 @@ class Pool:
             references=self._references,
             conninfo=conninfo,
             logbook=self._folder / f"slot-{number}.logbook",
+            tickets=self._folder / f"slot-{number}.tickets",
             stack_dump=self._folder / f"slot-{number}.stack",
             address_space=limits.address_space,
             outlet=self._printed.add(self._folder / f"slot-{number}.output", f"slot-{number}"),
@@ -144,7 +148,7 @@ class Pool:
 
     def start(self) -> None:
         """Start the forkserver, which imports the flows, and a process for each slot."""
-        pebble.CONSTS.sleep_unit = PEBBLE_SLEEP_SECONDS
+        poolprocess.let_pebble_look(often=True)
         pebble.CONSTS.term_timeout = 0  # its SIGTERM is ignored on purpose (child.keep_running): SIGKILL at once
         preload_module.announce(self._references if self._preload else (), self._importing)
         multiprocessing.set_forkserver_preload([preload_module.__name__])
@@ -199,7 +203,16 @@ class Pool:
 
     def report_to(self, on_end: Callable[[ClaimedTask, Outcome], None]) -> None:
         """Who is told of the end of each task; to be said before the first is run."""
-        self._on_end = on_end
+
+        def on_ends(ends: Sequence[End]) -> None:
+            for task, outcome in ends:
+                on_end(task, outcome)
+
+        self.report_all_to(on_ends)
+
+    def report_all_to(self, on_ends: Callable[[Sequence[End]], None]) -> None:
+        """The same, of some at a time."""
+        self._on_ends = on_ends
 
     def wait_for_demand(self, timeout: float) -> int:
         """How many more tasks it can take, after waiting up to ``timeout`` seconds for there to be a demand: those that
@@ -224,6 +237,7 @@ class Pool:
         """Take over tasks: each is given to the next slot that is idle, and its end is reported. After ``stop`` they
         end as Released."""
         now = time.monotonic()
+        poolprocess.let_pebble_look(often=True)
         with self._changed:
             self._held += len(tasks)
             self._waiting.extend(_Waiting(task, now) for task in tasks)
@@ -241,8 +255,7 @@ class Pool:
                 returned.append(self._waiting.popleft().task)
         if returned:
             logger.info("%d tasks that were claimed ahead go back to their queues: %s", len(returned), reason)
-        for task in returned:
-            self._end(task, Released(reason))
+        self._end([(task, Released(reason)) for task in returned])
 
     def _feed(self) -> None:
         """Give waiting tasks to idle slots. Called without a lock, whenever there are more of either.
@@ -253,31 +266,38 @@ class Pool:
             return
         self._feeding.is_under_way = True
         try:
-            while (pair := self._next_pair()) is not None:
-                slot, waiting = pair
-                if not slot.run(waiting.task):
+            while (chosen := self._next_series()) is not None:
+                slot, series = chosen
+                if not slot.run([waiting.task for waiting in series], series[0].since):
                     with self._changed:
-                        self._waiting.appendleft(waiting)
+                        self._waiting.extendleft(reversed(series))
         finally:
             self._feeding.is_under_way = False
 
-    def _next_pair(self) -> tuple[Slot, _Waiting] | None:
+    def _next_series(self) -> tuple[Slot, list[_Waiting]] | None:
+        """An idle slot, and what it is to be given."""
         with self._changed:
             if not self._idle or not self._waiting:
                 return None
             if self._waiting[0].since < time.monotonic() - LONGEST_WAIT_SECONDS:
                 return None  # the watch hands it back: this process, or the machine, stood still
+            idle = self.idle
             slot, _ = self._idle.popitem()
-            waiting = self._waiting.popleft()
+            series = self._take_series(idle, slot.most_tasks())
             if self._demand():
                 self._changed.notify_all()
-            return slot, waiting
+            return slot, series
+
+    def _take_series(self, idle: int, most: int) -> list[_Waiting]:
+        """What one of so many idle slots is given: no more than its share, so that none stays idle while another has
+        several."""
+        share = itertools.islice(self._waiting, min(most, max(1, len(self._waiting) // idle)))
+        return [self._waiting.popleft() for _ in range(self._paces.series([one.task for one in share], self._limits))]
 
     def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
         """Kill those of the tasks that still run, and do not start those that wait, for the reasons given: nobody waits
         for their results any more. They end as Cancelled."""
-        for task, reason in self._take_waiting(condemned):
-            self._end(task, Cancelled(f"Task was not started: {reason}", reason))
+        self._end([_not_started(task, reason) for task, reason in self._take_waiting(condemned)])
         for slot in self._slots:
             slot.condemn(condemned)
         with contextlib.suppress(BlockingIOError):  # full: the watch looks in any case
@@ -300,6 +320,7 @@ class Pool:
 
     def limit(self, limits: Limits) -> None:
         """The limits with what the flows declare; to be said before the first task is run."""
+        self._limits = limits
         for slot in self._slots:
             slot.limits = limits
 
@@ -315,14 +336,28 @@ class Pool:
 
     # SlotListener.
 
-    def task_ended(self, task: ClaimedTask, outcome: Outcome, seconds: float) -> None:
-        self._look_ahead.note(seconds, len(task.input))
-        self._end(task, outcome)
+    def tasks_ended(self, ends: Sequence[End], seconds: float) -> None:
+        self._look_ahead.note(len(ends), seconds, sum(len(task.input) for task, _ in ends))
+        for task, outcome in ends:
+            self._paces.note(task, outcome)
+        self._end(ends)
 
-    def _end(self, task: ClaimedTask, outcome: Outcome) -> None:
-        self._on_end(task, outcome)
+    def tasks_returned(self, tasks: Sequence[ClaimedTask], since: float, condemned: Mapping[int, str]) -> None:
+        over = [_not_started(task, condemned[id(task)]) for task in tasks if id(task) in condemned]
         with self._changed:
-            self._held -= 1
+            stopped = self._stopped
+            self._waiting.extendleft(_Waiting(task, since) for task in reversed(tasks) if id(task) not in condemned)
+        self._end(over)
+        if stopped is not None:
+            self.hand_back_waiting(stopped)
+        self._feed()
+
+    def _end(self, ends: Sequence[End]) -> None:
+        if not ends:
+            return
+        self._on_ends(ends)
+        with self._changed:
+            self._held -= len(ends)
             if self._held == 0:
                 self._changed.notify_all()
 
@@ -369,6 +404,7 @@ class Pool:
                 looked = now
                 self._oom.look()
                 self._on_look()
+                poolprocess.let_pebble_look(often=self._held > 0)
                 self._execute_doomed(awake_since)
                 self._replace_lost(now)
                 self.hand_back_waiting("no slot became free for it", LONGEST_WAIT_SECONDS)
@@ -456,5 +492,9 @@ class Pool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _nobody(task: ClaimedTask, outcome: Outcome) -> None:
-    raise AssertionError(f"{task} ended as {outcome}, and nobody is told")
+def _not_started(task: ClaimedTask, reason: str) -> End:
+    return task, Cancelled(f"Task was not started: {reason}", reason)
+
+
+def _nobody(ends: Sequence[End]) -> None:
+    raise AssertionError(f"nobody is told of {ends}")

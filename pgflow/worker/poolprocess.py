@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
+import pebble
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pgflow.process import proc, stack, tree, usage
@@ -23,6 +24,11 @@ from pgflow.worker import child, leftovers
 
 START_TIMEOUT_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+PEBBLE_SLEEP_SECONDS = 0.02
+"""Measured: with pebble's own 0.1 a death is seen 80 ms later."""
+PEBBLE_IDLE_SECONDS = 0.1
+"""While there is no task; the watch sees idle processes die. On a slow machine 64 slots cost 34 % of a core with 0.02,
+11 % with this; two cost 3.3 % and 0.9 %."""
 
 
 class EndedByImportError(Exception):
@@ -168,6 +174,11 @@ class PoolProcess:
         leftovers.pool_processes.discard(self.pid)
         self._process.close()
         self._forkserver.close()
+
+
+def let_pebble_look(*, often: bool) -> None:
+    """How often pebble looks after deaths and deadlines, from its next look on."""
+    pebble.CONSTS.sleep_unit = PEBBLE_SLEEP_SECONDS if often else PEBBLE_IDLE_SECONDS
 
 
 def _end(pool: ProcessPool) -> None:

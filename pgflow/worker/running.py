@@ -1,22 +1,25 @@
-"""Running: a task in a slot's process, when it is to end by force, and what was seen of it."""
+"""Running: what a slot's process is doing, when it is to end by force, and what was seen of it."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from pgflow import executor
 from pgflow.database.tasks import ClaimedTask
-from pgflow.outcome import Outcome, Released
+from pgflow.outcome import Completed, Evidence, Failed, Outcome, Released
 from pgflow.process import memory, stack, usage
 from pgflow.process.stack import Frame
 from pgflow.process.usage import Usage
+from pgflow.worker import child
 from pgflow.worker.autopsy import Autopsy
-from pgflow.worker.logbook import Logbook
+from pgflow.worker.logbook import Logbook, Record
 from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import PoolProcess
+from pgflow.worker.tickets import Tickets
 
 EXIT_CODE_SECONDS = 0.02
 """How often it is looked whether pebble has learnt of an exit code, once a process has died: of 0 it says nothing."""
@@ -37,40 +40,126 @@ CLOCK_SECONDS = 0.5
 MEMORY_SECONDS = 0.1
 """How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
 
+LAGGING_SECONDS = 0.1
+"""A series that takes this long, ten times what it should, is told of as far as it has come, and what has not begun is
+taken back."""
+OVERWRITTEN = "a handler wrote into the logbook of its slot, where its result was"
+
 Verdict = Callable[[Autopsy], Outcome]
 """What becomes of a task, once the stacks of its process have been read."""
+End = tuple[ClaimedTask, Outcome]
+
+
+class Taken(NamedTuple):
+    """What there was of a series when it was taken from its slot: the ends that were not told of yet, the last task
+    that its process has begun, its outcome if it is in the logbook, and what was not begun."""
+
+    ends: list[End]
+    last: ClaimedTask
+    outcome: Outcome | None
+    rest: list[ClaimedTask]
 
 
 class Running:
-    """A task that was given to a process. ``number`` tells it from others of the slot in the slot's logbook;
-    ``memory_limit`` is in bytes. ``awake_since`` is the ``time.monotonic()`` since which the watch has looked in time.
+    """A task that was given to a process, or a series of them, of which it does one after the other: then everything
+    here is about the one whose turn it is, the first that has not left its answer in the logbook.
+
+    ``first`` is the first one's number, which tells it from others of the slot in the slot's logbook; the others'
+    follow. They have waited for a slot since ``since``, a ``time.monotonic()``. ``memory_limit`` is in bytes.
+    ``awake_since`` is the ``time.monotonic()`` since which the watch has looked in time.
     """
 
     def __init__(
         self,
-        number: int,
-        task: ClaimedTask,
+        first: int,
+        tasks: Sequence[ClaimedTask],
+        since: float,
         process: PoolProcess | None,
         logbook: Logbook,
+        tickets: Tickets,
         memory_limit: int | None,
         oom: OomWatch,
     ) -> None:
-        self.number = number
-        self.task = task
+        self.since = since
         self.process = process
-        self.condemned: str | None = None
-        """Why nobody waits for it any more."""
+        self.condemned: dict[int, str] = {}
+        """Why nobody waits for it any more, by the task's ``id``."""
         self.death_seen: float | None = None
         self.was_stopped = False
         """Whether its process was stopped, by a signal, when it was to end."""
+        self._first = first
+        self._tasks = list(tasks)
+        self._told = 0
         self._logbook = logbook
+        self._tickets = tickets
         self._memory_limit = memory_limit
         self._oom = oom
         self._submitted = time.monotonic()
         self._submitted_at = time.time()
         self._looked = 0.0
+        self._seen = first
+        self._over: int | None = None
         self._cpu = 0.0
         self._peak_rss = 0
+
+    # Which it is.
+
+    @property
+    def number(self) -> int:
+        """The number of the task whose turn it is."""
+        return self._first + self._turn(self._tasks)
+
+    @property
+    def task(self) -> ClaimedTask:
+        """The task whose turn it is."""
+        tasks = self._tasks  # another thread may withdraw some
+        return tasks[self._turn(tasks)]
+
+    def _turn(self, tasks: Sequence[ClaimedTask]) -> int:
+        return min(self._logbook.recorded(self._first, len(tasks)), len(tasks) - 1)
+
+    def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
+        """Note those of these very tasks that are in it."""
+        ours = {id(task) for task in self._tasks}
+        self.condemned |= {id(task): reason for task, reason in condemned if id(task) in ours}
+
+    def is_lagging(self) -> bool:
+        """Whether the rest of the series should not wait any longer."""
+        return len(self._tasks) > 1 and time.monotonic() >= self._submitted + LAGGING_SECONDS
+
+    def take(self) -> Taken:
+        """All of it, under the slot's lock, or by who has taken it already: once the slot is without a task, its next
+        process may clear the logbook."""
+        rest = self.withdraw()
+        return Taken(self.take_recorded(), self._tasks[-1], self._recorded_last(), rest)
+
+    def withdraw(self) -> list[ClaimedTask]:
+        """Take back the tasks that its process has not begun: they are no part of it any more. Under the slot's
+        lock."""
+        count = min(self._tickets.take_back(), len(self._tasks) - 1)
+        kept = len(self._tasks) - count
+        withdrawn, self._tasks = self._tasks[kept:], self._tasks[:kept]
+        return withdrawn
+
+    def take_recorded(self) -> list[End]:
+        """After ``withdraw``: the ends, each once, of all but the last, which is told of by who settles it. Their
+        answers are in the logbook, as otherwise there would be a ticket for the next."""
+        count = len(self._tasks) - 1
+        if count <= self._told:
+            return []
+        records = self._logbook.records(self._first, count)
+        new = zip(self._tasks[self._told : count], records[self._told :], strict=True)
+        ends: list[End] = [(task, _outcome(record) or Released(OVERWRITTEN, counts=True)) for task, record in new]
+        self._told = count
+        return ends
+
+    def _recorded_last(self) -> Outcome | None:
+        """The outcome of the last task, if its answer is in the logbook although no other follows: the others were
+        taken back."""
+        count = len(self._tasks)
+        if self._logbook.recorded(self._first, count) < count:
+            return None
+        return _outcome(self._logbook.records(self._first, count)[-1])
 
     # When it is to end.
 
@@ -79,12 +168,14 @@ class Running:
         due = self._due(awake_since)
         if self.death_seen is not None:
             return min(due, time.monotonic() + EXIT_CODE_SECONDS)
+        if len(self._tasks) > 1:
+            due = min(due, self._submitted + LAGGING_SECONDS)
         return due if self._memory_limit is None else min(due, self._looked + MEMORY_SECONDS)
 
     def why_now(self, awake_since: float) -> Verdict | None:
         """What becomes of the task if it is to end by force now; None if it may go on."""
         if self.death_seen is None:
-            if (reason := self.condemned) is not None:
+            if self.condemned and (reason := self.condemned.get(id(self.task))) is not None:
                 return lambda autopsy: autopsy.cancelled(reason)
             if self._takes_too_much():
                 return Autopsy.out_of_memory
@@ -101,9 +192,12 @@ class Running:
             if not self._has_ended_well():
                 return self.death_seen + DEATH_SECONDS
             return self.death_seen + (RESULT_SECONDS if self.has_ended_in_time() else 0.0)  # it may be on its way
+        ended = self._logbook.ended()
         if not self._has_begun():
-            return max(self._submitted, awake_since) + BEGIN_SECONDS
-        deadline, ended = self._deadline(), self._logbook.ended()
+            is_ours = self._first <= ended.number < self._first + len(self._tasks)
+            before = ended.at if is_ours else self._submitted
+            return max(before, awake_since) + BEGIN_SECONDS
+        deadline = self._deadline()
         if ended.number != self.number:
             return deadline
         return max(min(ended.at + LOST_SECONDS, deadline + RESULT_SECONDS), awake_since + AWAKE_SECONDS)
@@ -129,7 +223,9 @@ class Running:
         return ended.number == self.number and ended.at < self._deadline()
 
     def _takes_too_much(self) -> bool:
-        now = time.monotonic()
+        now, number = time.monotonic(), self.number
+        if self._over == number:
+            return True
         if self.process is None or now < self._looked + MEMORY_SECONDS:
             return False
         self._looked = now
@@ -138,11 +234,15 @@ class Running:
         if seen is None:
             return False
         taken = memory.of_tree(pid) if self._memory_limit is not None else seen.peak_rss
+        if self._seen != number:
+            self._seen, self._peak_rss = number, 0
         self._cpu, self._peak_rss = seen.cpu, max(self._peak_rss, taken)
-        return self._memory_limit is not None and taken > self._memory_limit
+        if self._memory_limit is not None and taken > self._memory_limit:
+            self._over = number
+        return self._over == number
 
     def kept_slot_for(self) -> float:
-        """For how many seconds it has kept its slot."""
+        """For how many seconds it has kept its slot; of a series, all together."""
         return time.monotonic() - self._submitted
 
     # What was seen of it.
@@ -179,13 +279,23 @@ class Running:
             return Usage(max(0.0, used.cpu - cpu_before), max(used.peak_rss, self._peak_rss))
         return Usage(max(0.0, self._cpu - cpu_before), self._peak_rss) if self._peak_rss else None
 
-    def evidence(self) -> dict[str, float] | None:
-        """What was seen of a task whose handler came to its end, for the history."""
+    def outcome(self, answer: child.Answer) -> Outcome:
+        """What its process has answered for the last task."""
         ended = self._logbook.ended()
-        if ended.number != self.number:
-            return None
-        return {
-            "elapsed_seconds": round(ended.elapsed, 6),
-            "cpu_seconds": round(ended.cpu, 6),
-            "peak_rss": ended.peak_rss,
-        }
+        seen = _evidence(ended.elapsed, ended.cpu, ended.peak_rss) if ended.number == self.number else None
+        kind, text, retry_delay, _ = answer
+        return Completed(text, seen) if kind == child.COMPLETED else Failed(text, retry_delay, seen)
+
+
+def _outcome(record: Record | None) -> Completed | Failed | None:
+    if record is None:
+        return None
+    seen = _evidence(record.elapsed, record.cpu, record.peak_rss)
+    if record.kind == child.COMPLETED:
+        return Completed(record.text, seen)
+    return Failed(record.text, record.retry_delay, seen)
+
+
+def _evidence(elapsed: float, cpu: float, peak_rss: int) -> Evidence:
+    """What was seen of a task whose handler came to its end, for the history."""
+    return {"elapsed_seconds": round(elapsed, 6), "cpu_seconds": round(cpu, 6), "peak_rss": peak_rss}

@@ -11,27 +11,30 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkServerContext
-from typing import Any, Protocol
+from typing import Any
 
 from pebble import ProcessExpired, ProcessFuture
 
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import WorkerStartError
-from pgflow.outcome import Completed, Crashed, Failed, Outcome, Released
+from pgflow.outcome import Crashed, Outcome, Released
 from pgflow.process import memory, stack
 from pgflow.worker import child
 from pgflow.worker.autopsy import Autopsy
+from pgflow.worker.doomed import Doomed
 from pgflow.worker.limits import Limits
 from pgflow.worker.logbook import Logbook
 from pgflow.worker.oomwatch import OomWatch
+from pgflow.worker.paces import MOST_TASKS
 from pgflow.worker.poolprocess import PoolProcess
 from pgflow.worker.pulse import Pulse
-from pgflow.worker.running import Running, Verdict
+from pgflow.worker.running import End, Running, Taken, Verdict
+from pgflow.worker.slotlistener import SlotListener
+from pgflow.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
 
@@ -44,43 +47,9 @@ START_DELAY_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 5.0)
 
 
-class SlotListener(Protocol):
-    """Who is told what becomes of a slot, from the slot's, pebble's or the watch thread."""
-
-    def task_ended(self, task: ClaimedTask, outcome: Outcome, seconds: float) -> None:
-        """Exactly once for every task given to ``Slot.run``, so many seconds ago."""
-
-    def slot_idle(self, slot: Slot) -> None:
-        """The slot can take a task; not from here, as it holds its lock."""
-
-    def slot_offered(self) -> None:
-        """A slot that became idle can be given a task from here."""
-
-    def slot_lost(self, slot: Slot) -> None:
-        """The slot cannot take a task until it is idle again."""
-
-    def left_untidy(self, task: ClaimedTask, left: str) -> None:
-        """The task's process is replaced, because of what its handler left in it."""
-
-    def slot_failed(self, slot: Slot, failures: int, error: Exception) -> None:
-        """The slot's process did not start, ``failures`` times in a row; the slot goes on trying."""
-
-
-@dataclass(slots=True, eq=False)
-class _Doomed:
-    """A task that was taken from its process, which has been asked for its stacks until ``dump_until``, a
-    ``time.monotonic()``; and what becomes of it. ``dumped`` is how many bytes have been looked at."""
-
-    running: Running
-    process: PoolProcess
-    verdict: Verdict
-    dump_until: float
-    dumped: int = 0
-    is_frozen: bool = False
-
-
 class Slot:
-    """Runs one task at a time in a process that is killed at the task's deadline.
+    """Runs one task at a time in a process that is killed at the task's deadline. Short tasks are given to it as a
+    series, which costs one message there and one back.
 
     Threads: ``run`` is called by the dispatcher's thread, ``doom_if_due`` and ``execute_doom`` by the pool's
     watch thread, ``_on_result`` by pebble's; processes are started and discarded by the slot's own thread,
@@ -104,13 +73,14 @@ class Slot:
         self._may_start = may_start
         self._listener = listener
         self._logbook = Logbook(settings.logbook)
+        self._tickets = Tickets(settings.tickets)
         self._dump_fd = os.open(settings.stack_dump, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.Lock()
         self._process: PoolProcess | None = None
         self._starting: PoolProcess | None = None
         self._retired: list[PoolProcess] = []
         self._running: Running | None = None
-        self._doomed: _Doomed | None = None
+        self._doomed: Doomed | None = None
         self._tasks_of_process = 0
         self._number = 0
         self._stopping = threading.Event()
@@ -207,27 +177,36 @@ class Slot:
             raise WorkerStartError(message=f"The process of {self} has died")
         return process.schedule(function), process.pid
 
-    def run(self, task: ClaimedTask) -> bool:
-        """Start a task in the idle process. If it has died meanwhile, or the slot was stopped, the task ends as
-        Released. False if the slot has a task: it was given one, its process died before that could start, and its
+    def most_tasks(self) -> int:
+        """How many tasks it may be given at a time: its process is looked at after each if its memory is limited."""
+        if self.limits.memory_per_process is not None:
+            return 1
+        most = self.limits.tasks_per_process
+        return MOST_TASKS if most is None else max(1, most - self._tasks_of_process)
+
+    def run(self, tasks: Sequence[ClaimedTask], since: float) -> bool:
+        """Start a task, or a series of them that have the same limit, in the idle process; they have waited since
+        ``since``. If it has died meanwhile, or the slot was stopped, the first ends as Released, and the others are
+        returned. False if the slot has a task: it was given one, its process died before that could start, and its
         successor was offered."""
         with self._lock:
             if self._running is not None:
                 return False
             self._listener.slot_lost(self)  # it may have been offered again since it was chosen
             process = self._process if not self._stopping.is_set() else None
-            self._number += 1
-            self._tasks_of_process += 1
-            limit = self.limits.of_task(task.flow_slug, task.step_slug)
-            running = self._running = Running(self._number, task, process, self._logbook, limit, self._oom)
+            first = self._number + 1
+            self._number += len(tasks)
+            self._tasks_of_process += len(tasks)
+            limit = self.limits.of_task(tasks[0].flow_slug, tasks[0].step_slug)
+            running = self._running = Running(
+                *(first, tasks, since, process, self._logbook, self._tickets, limit, self._oom)
+            )
+            self._tickets.issue(len(tasks) - 1)
         try:
             if process is None:
                 raise RuntimeError(f"{self} has no process")
             future = process.schedule(
-                child.run_task,
-                *(running.number, task.flow_slug, task.run_id, task.step_slug, task.task_index),
-                *(task.attempt, task.kind, task.input),
-                timeout=task.timeout + PEBBLE_MARGIN_SECONDS,
+                child.run_tasks, first, list(map(_order, tasks)), timeout=_longest(tasks) + PEBBLE_MARGIN_SECONDS
             )
         except RuntimeError as error:
             self._settle(running, Released(str(error)))
@@ -237,9 +216,9 @@ class Slot:
 
     def _on_result(self, running: Running, future: ProcessFuture[child.Answer]) -> None:
         try:
-            kind, text, retry_delay, left = future.result()
+            answer = future.result()
         except FutureTimeoutError:
-            self._settle_timeout(running)
+            self._settle(running, self._why_pebble_killed(running))
         except ProcessExpired as death:
             self._settle_death(running, death.exitcode)
         except BaseException as error:  # noqa: BLE001 - a broken pool or channel must not cost the verdict
@@ -247,54 +226,65 @@ class Slot:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
             self._settle_death(running, None)
         else:
-            seen = running.evidence()
-            completed, failed = Completed(text, seen), Failed(text, retry_delay, seen)
-            self._settle(running, completed if kind == child.COMPLETED else failed, left)
+            *_, left = answer
+            outcome = running.outcome(answer)
+            if (taken := self._take(running)) is not None:
+                self._announce(running, taken, outcome, left, is_sound=True)
 
-    def _settle_timeout(self, running: Running) -> None:
+    def _why_pebble_killed(self, running: Running) -> Outcome:
         """pebble has killed the process, as the watch did not: then nobody looked, and a result was not read. Or the
         wall clock was put forward, by which pebble goes."""
         if running.has_ended_in_time():
-            self._settle(running, Released("its result was not read before its deadline", counts=True))
-        elif running.clock_was_put_forward():
-            self._settle(running, Released("its process was killed before its deadline: the clock was put forward"))
-        else:
-            self._settle(running, _judged(running, Autopsy.timed_out, ()))
+            return Released("its result was not read before its deadline", counts=True)
+        if running.clock_was_put_forward():
+            return Released("its process was killed before its deadline: the clock was put forward")
+        return _judged(running, Autopsy.timed_out, ())
 
     def _settle_death(self, running: Running, exit_code: int | None) -> None:
         verdict = partial(running.died, exit_code=exit_code)
         self._settle(running, _judged(running, verdict, self._last_frames(running)))
 
-    def _take(self, running: Running) -> bool:
+    def _take(self, running: Running) -> Taken | None:
+        """What there is of it, if it is the caller's from now on."""
         with self._lock:
             if self._running is not running:
-                return False
+                return None
+            taken = running.take()
             self._running = None
-            return True
+            self._tasks_of_process -= len(taken.rest)
+            return taken
 
-    def _settle(self, running: Running, outcome: Outcome, left: str | None = None) -> None:
-        if self._take(running):
-            self._announce(running, outcome, left)
+    def _settle(self, running: Running, outcome: Outcome) -> None:
+        """Give the verdict on what its process has begun and not answered."""
+        if (taken := self._take(running)) is not None:
+            self._announce(running, taken, taken.outcome or outcome, is_sound=False)
 
-    def _announce(self, running: Running, outcome: Outcome, left: str | None = None) -> None:
-        """Tell of the verdict. After anything but a handler's own answer the process is not used again: killed
-        while it wrote to the pool's channel, it may have left a lock behind. Nor if the handler ``left`` something in
-        it that would meet the next task."""
-        process = running.process
-        is_sound = isinstance(outcome, Completed | Failed)
+    def _announce(
+        self, running: Running, taken: Taken, outcome: Outcome, left: str | None = None, *, is_sound: bool
+    ) -> None:
+        """Tell of the verdict on the last task, and of the others. After anything but a handler's own answer the
+        process is not used again: killed while it wrote to the pool's channel, it may have left a lock behind. Nor if
+        the handler ``left`` something in it that would meet the next task."""
+        process, task = running.process, taken.last
         if process is not None and not is_sound:
             self._kill(process)  # before the verdict: nobody else shall do the task while something of this one goes on
             self._retire(process)
         if isinstance(outcome, Released):
-            logger.warning("%s: %s is handed back: %s", self, running.task, outcome.reason)
-        self._listener.task_ended(running.task, outcome, running.kept_slot_for())
+            logger.warning("%s: %s is handed back: %s", self, task, outcome.reason)
+        self._tell([*taken.ends, (task, outcome)], running, taken.rest)
         if left is not None:
-            self._listener.left_untidy(running.task, left)
+            self._listener.left_untidy(task, left)
         if process is not None and is_sound:
             if left is not None or self._is_worn(process):
                 self._retire(process, kill=left is not None)
             else:
                 self._offer(process)
+
+    def _tell(self, ends: Sequence[End], running: Running, rest: Sequence[ClaimedTask]) -> None:
+        if rest:
+            self._listener.tasks_returned(rest, running.since, running.condemned)
+        if ends:
+            self._listener.tasks_ended(ends, running.kept_slot_for())
 
     def _offer(self, process: PoolProcess) -> None:
         """The slot is idle, unless the process died meanwhile and was replaced: its successor was offered then, and may
@@ -334,13 +324,12 @@ class Slot:
         running = self._running
         return running.next_look(awake_since) if running is not None else math.inf
 
-    def condemn(self, condemned: Iterable[tuple[ClaimedTask, str]]) -> None:
+    def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
         """Kill the task that runs, if it is one of these very objects, as soon as the watch looks; for the reason
         given. A task that was handed back and claimed again is equal to what it was."""
         running = self._running
-        for task, reason in condemned:
-            if running is not None and running.task is task:
-                running.condemned = reason
+        if running is not None:
+            running.condemn(condemned)
 
     def footprint(self) -> memory.Footprint:
         """What its process takes; nothing if there is none."""
@@ -368,31 +357,34 @@ class Slot:
                 running.death_seen = time.monotonic()
         if running is None:
             return False
-        verdict = running.why_now(awake_since)
-        if verdict is None or not self._take(running):
+        verdict = self._take_if_due(running, awake_since)
+        if verdict is None:
             return False
         running.was_stopped = process.request_stack()
-        self._doomed = _Doomed(running, process, verdict, time.monotonic() + stack.DUMP_TIMEOUT_SECONDS)
+        self._doomed = Doomed(running, process, verdict, time.monotonic() + stack.DUMP_TIMEOUT_SECONDS)
         return True
 
+    def _take_if_due(self, running: Running, awake_since: float) -> Verdict | None:
+        """Why the task is to end now; then it is the watch's. The rest of its series is taken back before it is asked
+        for good: nothing else begins then, and who is killed is who was due."""
+        if running.why_now(awake_since) is None and not running.is_lagging():
+            return None
+        with self._lock:
+            if self._running is not running:
+                return None
+            rest = running.withdraw()
+            self._tasks_of_process -= len(rest)
+            verdict = running.why_now(awake_since)
+            if verdict is not None:
+                self._running = None
+            ends = running.take_recorded()
+        self._tell(ends, running, rest)
+        return verdict
+
     def freeze_doomed(self) -> bool:
-        """Whether the doomed task's stacks have been written, or had their time; then its process is stopped: many that
-        hang at once would keep each other, and the watch, from the processor."""
+        """Whether there is a doomed task that can be killed now."""
         doomed = self._doomed
-        if doomed is None:
-            return False
-        if doomed.is_frozen:
-            return True
-        if doomed.running.death_seen is None and time.monotonic() < doomed.dump_until:
-            size = os.fstat(self._dump_fd).st_size
-            if size == doomed.dumped:
-                return False
-            doomed.dumped = size
-            if not stack.is_written(stack.read(self._dump_fd), doomed.process.main_thread, child.__file__):
-                return False
-        doomed.process.freeze()
-        doomed.is_frozen = True
-        return True
+        return doomed is not None and doomed.freeze(self._dump_fd)
 
     def execute_doom(self) -> None:
         """Kill the process of the doomed task, with everything it started, and give the verdict."""
@@ -404,7 +396,9 @@ class Slot:
             frames = stack.frames_of_thread(stack.read(self._dump_fd), doomed.process.main_thread)
         else:
             frames = self._last_frames(running)
-        self._announce(running, _judged(running, doomed.verdict, frames))
+        taken = running.take()
+        outcome = taken.outcome or _judged(running, doomed.verdict, frames)
+        self._announce(running, taken, outcome, is_sound=False)
 
     def is_lost(self) -> bool:
         """Whether it has a process and no task; then it is to be idle, but for a moment."""
@@ -438,11 +432,11 @@ class Slot:
         with self._lock:
             self._stopping.set()
             process, running = self._process or self._starting, self._running
-        has_taken = running is not None and self._take(running)
+        taken = self._take(running) if running is not None else None
         if process is not None:
             self._kill(process)
-        if running is not None and has_taken:
-            self._listener.task_ended(running.task, Released(reason), running.kept_slot_for())
+        if running is not None and taken is not None:
+            self._tell([*taken.ends, (taken.last, taken.outcome or Released(reason))], running, taken.rest)
         self._renewal.set()
 
     def wait_until_ended(self, timeout: float) -> bool:
@@ -456,8 +450,22 @@ class Slot:
                 self._retire(self._process)
             self._discard_retired()
             self._logbook.close()
+            self._tickets.close()
             os.close(self._dump_fd)
         return True
+
+
+def _order(task: ClaimedTask) -> child.Order:
+    return (
+        *(task.flow_slug, task.run_id, task.step_slug, task.task_index),
+        *(task.attempt, task.kind, task.input),
+    )
+
+
+def _longest(tasks: Sequence[ClaimedTask]) -> float:
+    """The seconds that these may take, as no other is begun after ``child.SERIES_SECONDS``."""
+    longest = max(task.timeout for task in tasks)
+    return longest if len(tasks) == 1 else longest + child.SERIES_SECONDS
 
 
 def _judged(running: Running, verdict: Verdict, frames: tuple[stack.Frame, ...]) -> Outcome:

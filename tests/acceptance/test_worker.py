@@ -231,7 +231,7 @@ def test_a_dispatcher_may_open_the_files_that_its_slots_need(database_url: str) 
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
     try:
         with Worker(database_url, [ARITHMETIC], slots=4) as worker:
-            assert resource.prlimit(dispatcher_of(worker).pid, resource.RLIMIT_NOFILE) == (112, hard)
+            assert resource.prlimit(dispatcher_of(worker).pid, resource.RLIMIT_NOFILE) == (116, hard)
             assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

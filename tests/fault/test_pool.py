@@ -353,12 +353,12 @@ def test_a_slot_whose_idle_process_is_replaced_while_it_is_given_a_task_has_one_
     task = running.task("note_and_wait", {"began": str(began), "go": str(go)}, timeout=20)
     if is_first:
         running.pool._held += 1
-        assert slot.run(task)
+        assert slot.run([task], time.monotonic())
     else:
         running.pool.take([task])
     wait_until(began.exists, "the task runs")
     assert running.pool.idle == 0
-    assert not slot.run(task)
+    assert not slot.run([task], time.monotonic())
     go.touch()
     assert running.end()[1] == Completed('"went"')
     running.wait_for_a_slot()

@@ -30,6 +30,21 @@ def add_one(number: Any) -> Any:
 
 
 @flow.step
+def echo(text: Any) -> Any:
+    return text
+
+
+@flow.step
+def overwrite_the_logbook(_input: Any) -> str:
+    """All of it but the notes of what began and ended."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}").endswith(".logbook"):
+                os.pwrite(fd, b"\xff" * 4096, 72)
+    return "done"
+
+
+@flow.step
 def hang_in_regex(_input: Any) -> object:
     """A catastrophic regular expression; CPython's re looks for signals while it backtracks."""
     return re.match(r"(a+)+$", "a" * 50 + "b")

@@ -25,3 +25,9 @@ def test_the_end_of_an_earlier_claim_is_not_the_end_of_a_later_one() -> None:
     holdings.remove([TASK])
     assert [held.task for held in holdings.all()] == [again]
     assert holdings.all()[0].task is again
+
+
+def test_who_has_just_been_claimed_can_be_left_out() -> None:
+    holdings = Holdings()
+    holdings.add([TASK])
+    assert holdings.all(longer_than=60) == []

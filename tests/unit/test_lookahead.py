@@ -10,7 +10,7 @@ def after(*seconds: float, slots: int = 16, characters: int = 10) -> int:
     """How many, when tasks that took so long have ended, all a moment ago."""
     look_ahead = LookAhead(slots)
     for kept in seconds:
-        look_ahead.note(kept, characters)
+        look_ahead.note(1, kept, characters)
     return look_ahead.tasks()
 
 
@@ -44,6 +44,6 @@ def test_large_inputs_are_bounded_together() -> None:
 def test_while_no_task_ends_nothing_is_claimed_ahead() -> None:
     look_ahead = LookAhead(2)
     for _ in range(100):
-        look_ahead.note(0.001, 10)
+        look_ahead.note(1, 0.001, 10)
     assert look_ahead.tasks() > 0
     wait_until(lambda: look_ahead.tasks() == 0, "it stands still", 5)

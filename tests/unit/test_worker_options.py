@@ -99,11 +99,11 @@ def test_limits_that_the_platform_does_not_enforce_are_warned_of(monkeypatch: py
 
 def test_more_slots_than_files_may_be_open_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptors, "allowable", lambda: 1_024)
-    assert Options(flows=("m:f",), slots=80).files == 1_024
+    assert Options(flows=("m:f",), slots=73).files == 1_013
     with pytest.raises(UsageError) as refused:
-        Worker("postgresql://", ["m:f"], slots=81)
+        Worker("postgresql://", ["m:f"], slots=74)
     assert str(refused.value) == (
-        "slots (81) need 1,036 open files, 12 each and 64 for the rest, and this process may have 1,024: take "
+        "slots (74) need 1,026 open files, 13 each and 64 for the rest, and this process may have 1,024: take "
         "fewer slots, or raise the hard limit (ulimit -Hn)"
     )
 
