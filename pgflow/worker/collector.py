@@ -28,6 +28,11 @@ MAX_UNDELIVERED_CHARACTERS = 256 << 20
 DOUBTFUL_TRIES = 4
 """An error that may be the data's fault or the database's, and comes this often in a row, about a second, is taken for
 the data's."""
+LINGER_SECONDS = 0.05
+ENOUGH_TASKS = 100
+"""While every slot has work and more waits, verdicts are gathered for so long, or until there are so many: a statement
+costs what 25 tasks in it do. Measured with tasks of 10 ms on two cores: a statement for every task and a half before, and
+a fifth of the machine."""
 LARGE_CHARACTERS = 1 << 20
 """An outcome of this size may be why a statement takes too long."""
 LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's log"
@@ -58,11 +63,13 @@ class Collector:
     """Delivers every outcome exactly once, and keeps it until the database has it.
 
     Thread: ``pgflow-collector`` runs ``_loop``. It flushes at once when it is idle; while a flush is under way the
-    next batch grows. ``put`` may be called from any thread and never waits.
+    next batch grows, and a little longer while ``is_sated``: whatever a verdict starts could not begin yet. ``put`` may be
+    called from any thread and never waits.
     """
 
-    def __init__(self, tasks: Tasks, wakeup: Wakeup, holdings: Holdings) -> None:
+    def __init__(self, tasks: Tasks, wakeup: Wakeup, holdings: Holdings, is_sated: Callable[[], bool]) -> None:
         self._tasks = tasks
+        self._is_sated = is_sated
         self._wakeup = wakeup
         self._holdings = holdings
         self._backoff = Backoff()
@@ -160,6 +167,7 @@ class Collector:
         characters = 0
         with self.pulse.resting(), self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+            self._changed.wait_for(self._is_due, LINGER_SECONDS)
             while self._waiting and len(batch) < MAX_BATCH_TASKS:
                 size = self._waiting[0].size
                 if batch and characters + size > MAX_BATCH_CHARACTERS:
@@ -169,6 +177,9 @@ class Collector:
             self._under_way = batch
             self._has_ended = not batch
         return batch
+
+    def _is_due(self) -> bool:
+        return len(self._waiting) >= ENOUGH_TASKS or self._stopping.is_set() or not self._is_sated()
 
     def _flush(self, batch: Sequence[Item]) -> None:
         by_verdicts: dict[Verdicts, list[Item]] = {}

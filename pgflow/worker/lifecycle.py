@@ -158,7 +158,7 @@ class _Parts:
     ) -> _Parts:
         wakeup, holdings, tasks, reserved = Wakeup(), Holdings(), tasks_in(database), database.reserved()
         ids = list(worker_ids.values())
-        collector = Collector(tasks, wakeup, holdings)
+        collector = Collector(tasks, wakeup, holdings, lambda: pool.is_sated)
         pool.report_all_to(collector.put_all)
         admission = Admission(options.min_free_memory)
         dispatcher = Dispatcher(tasks, worker_ids, pool, collector, wakeup, holdings, admission)

@@ -226,6 +226,11 @@ class Pool:
         """How many slots are idle at this moment."""
         return len(self._idle)
 
+    @property
+    def is_sated(self) -> bool:
+        """Whether every slot has a task, and more wait for them."""
+        return not self._idle and bool(self._waiting)
+
     def _demand(self) -> int:
         free = self.idle - len(self._waiting)
         ahead = self._look_ahead.tasks()

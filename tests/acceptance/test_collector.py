@@ -36,7 +36,7 @@ def core(database_url: str) -> Iterator[Core]:
 @contextmanager
 def collecting(database: Database) -> Iterator[Collector]:
     """A running collector; on leaving, everything has been delivered."""
-    collector = Collector(BatchTasks(database), Wakeup(), Holdings())
+    collector = Collector(BatchTasks(database), Wakeup(), Holdings(), lambda: False)
     collector.start()
     yield collector
     deliver_all(collector)
@@ -134,7 +134,7 @@ def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
     monkeypatch.setattr(collector_module, "MAX_BATCH_CHARACTERS", 1000)
     with core.connection.transaction():  # holds the first flush until everything else waits
         core.rows("SELECT FROM pgflow.runs FOR UPDATE")
-        collector = Collector(Counting(database), Wakeup(), Holdings())
+        collector = Collector(Counting(database), Wakeup(), Holdings(), lambda: False)
         collector.start()
         for task in claimed:
             collector.put(task, Completed(json.dumps("x" * 98)))
@@ -166,7 +166,7 @@ def test_outcomes_are_kept_and_nothing_is_claimed_while_the_database_is_away(
 
 def test_a_collector_that_is_abandoned_ends_although_the_database_does_not_answer(tmp_path: object) -> None:
     with Database(f"postgresql://postgres@/nothing?host={tmp_path}") as nowhere:
-        collector = Collector(BatchTasks(nowhere), Wakeup(), Holdings())
+        collector = Collector(BatchTasks(nowhere), Wakeup(), Holdings(), lambda: False)
         collector.start()
         collector.put(
             ClaimedTask("f", "00000000-0000-4000-8000-000000000001", "m", 0, 1, 1, WORKER_ID, "map", "1", 1, 1),
@@ -260,7 +260,7 @@ def test_an_outcome_that_comes_after_the_last_delivery_is_told(
     core: Core, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     (task,) = claim_map(core, database, 1)
-    collector = Collector(BatchTasks(database), Wakeup(), Holdings())
+    collector = Collector(BatchTasks(database), Wakeup(), Holdings(), lambda: False)
     collector.start()
     deliver_all(collector)
     collector.put(task, Completed("1"))
@@ -270,7 +270,7 @@ def test_an_outcome_that_comes_after_the_last_delivery_is_told(
 def test_outcomes_are_kept_while_the_schema_is_not_as_it_should_be(core: Core, database: Database) -> None:
     (task,) = claim_map(core, database, 1)
     core.rows("ALTER FUNCTION pgflow.complete_tasks RENAME TO complete_tasks_away")
-    collector = Collector(BatchTasks(database), Wakeup(), Holdings())
+    collector = Collector(BatchTasks(database), Wakeup(), Holdings(), lambda: False)
     collector.start()
     collector.put(task, Completed("1"))
     collector.stop()
@@ -299,7 +299,7 @@ def test_a_release_whose_answer_was_lost_does_not_take_the_task_from_who_claimed
     """The same worker may be the one, for the same attempt: the database could not tell the second release."""
     (task,) = claim_map(core, database, 1)
     tasks, holdings = LosingAnswers(database), Holdings()
-    collector = Collector(tasks, Wakeup(), holdings)
+    collector = Collector(tasks, Wakeup(), holdings, lambda: False)
     collector.start()
     collector.put(task, Released("its slot lost its process"))
     wait_until(lambda: holdings.doubted > 0, "the answer is missed")
