@@ -41,7 +41,7 @@ def test_short_tasks_go_together_as_far_as_they_take_a_twentieth_of_a_second() -
     many = [task() for _ in range(100)]
     assert paces(short=0.00001).series(many, Limits()) == 100
     assert paces(short=0.0045).series(many, Limits()) == 11
-    assert paces(short=0.006).series(many, Limits()) == 1
+    assert paces(short=0.03).series(many, Limits()) == 1
     assert paces(short=1.0).series(many, Limits()) == 1
     assert paces(short=0.0009, long=1.0).series([task(), task(), task("long"), task()], Limits()) == 2
 
