@@ -31,8 +31,8 @@ the data's."""
 LINGER_SECONDS = 0.05
 ENOUGH_TASKS = 100
 """While every slot has work and more waits, verdicts are gathered for so long, or until there are so many: a statement
-costs what 25 tasks in it do. Measured with tasks of 10 ms on two cores: a statement for every task and a half before, and
-a fifth of the machine."""
+costs as much as 25 tasks in it. With tasks of 10 ms on two cores there was one for every task and a half before, which
+took a fifth of the machine."""
 LARGE_CHARACTERS = 1 << 20
 """An outcome of this size may be why a statement takes too long."""
 LAST_RESORT_ERROR = "The task's outcome could not be stored; see the worker's log"
@@ -63,8 +63,8 @@ class Collector:
     """Delivers every outcome exactly once, and keeps it until the database has it.
 
     Thread: ``pgflow-collector`` runs ``_loop``. It flushes at once when it is idle; while a flush is under way the
-    next batch grows, and a little longer while ``is_sated``: whatever a verdict starts could not begin yet. ``put`` may be
-    called from any thread and never waits.
+    next batch grows, and a little longer while ``is_sated``: whatever a verdict starts could not begin yet. ``put`` may
+    be called from any thread and never waits.
     """
 
     def __init__(self, tasks: Tasks, wakeup: Wakeup, holdings: Holdings, is_sated: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from pgflow.worker.limits import Limits
 
 SERIES_SECONDS = 0.05
 """What a series is expected to take. Each one costs pebble's way there and back: 1.6 ms until the next task begins, which
-after another one of its series does 0.2 ms later. Tasks of 10 ms of CPU: 61 % of the ideal one by one, 80 % in fives."""
+within a series it does after 0.2 ms. Tasks of 10 ms of CPU: 61 % of the ideal one by one, 80 % in fives."""
 MOST_TASKS = 64
 MOST_CHARACTERS = 1 << 16
 """Of inputs: more does not fit into a pipe, and the cost of a message is no longer what counts. Half of it of outputs,

@@ -42,6 +42,20 @@ def collecting(database: Database) -> Iterator[Collector]:
     deliver_all(collector)
 
 
+class Counting(BatchTasks):
+    """Notes how many tasks are completed at once."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.sizes: list[int] = []
+
+    def complete(
+        self, tasks: Sequence[Holding], outputs: Sequence[str], evidence: Sequence[Evidence] | None = None
+    ) -> list[str]:
+        self.sizes.append(len(tasks))
+        return super().complete(tasks, outputs, evidence)
+
+
 def deliver_all(collector: Collector) -> None:
     collector.stop()
     assert collector.wait_until_stopped(WAIT_SECONDS)
@@ -122,25 +136,39 @@ def test_batches_grow_while_a_flush_is_under_way_and_stay_within_their_bounds(
     core: Core, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed = claim_map(core, database, 60)
-    sizes: list[int] = []
-
-    class Counting(BatchTasks):
-        def complete(
-            self, tasks: Sequence[Holding], outputs: Sequence[str], evidence: Sequence[Evidence] | None = None
-        ) -> list[str]:
-            sizes.append(len(tasks))
-            return super().complete(tasks, outputs, evidence)
-
+    counting = Counting(database)
     monkeypatch.setattr(collector_module, "MAX_BATCH_CHARACTERS", 1000)
     with core.connection.transaction():  # holds the first flush until everything else waits
         core.rows("SELECT FROM pgflow.runs FOR UPDATE")
-        collector = Collector(Counting(database), Wakeup(), Holdings(), lambda: False)
+        collector = Collector(counting, Wakeup(), Holdings(), lambda: False)
         collector.start()
         for task in claimed:
             collector.put(task, Completed(json.dumps("x" * 98)))
     deliver_all(collector)
-    assert sum(sizes) == 60
-    assert max(sizes) == 10
+    assert sum(counting.sizes) == 60
+    assert max(counting.sizes) == 10
+    assert core.value("SELECT status FROM pgflow.runs") == "completed"
+
+
+def test_verdicts_are_gathered_while_every_slot_has_work_waiting(
+    core: Core, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector_module, "LINGER_SECONDS", WAIT_SECONDS)
+    claimed = claim_map(core, database, 112)
+    counting, is_sated = Counting(database), True
+    collector = Collector(counting, Wakeup(), Holdings(), lambda: is_sated)
+    collector.start()
+    for task in claimed[:100]:
+        collector.put(task, Completed("1"))
+    wait_until(lambda: counting.sizes == [100], "a hundred are enough")
+    for task in claimed[100:110]:
+        collector.put(task, Completed("1"))
+    is_sated = False
+    collector.put(claimed[110], Completed("1"))
+    wait_until(lambda: counting.sizes == [100, 11], "the first idle slot ends it")
+    is_sated = True
+    collector.put(claimed[111], Completed("1"))
+    deliver_all(collector)  # nor does the worker's end wait for it
     assert core.value("SELECT status FROM pgflow.runs") == "completed"
 
 
