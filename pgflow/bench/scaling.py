@@ -1,9 +1,10 @@
-"""How throughput changes with the number of slots, the size of a map, the rows that are in the tables already, and the
-dependents of a step."""
+"""How throughput changes with the number of slots and of workers, the size of a map, the rows that are in the tables
+already, and the dependents of a step."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -15,12 +16,14 @@ from pgflow.bench.figures import Figures
 from pgflow.bench.loads import DAG_STEPS, Load
 from pgflow.bench.options import Options
 from pgflow.bench.rows import OTHERS, make_other_rows
+from pgflow.bench.site import serving
 from pgflow.bench.throughput import RATE, SHARE, share_of_ideal
 from pgflow.bench.work import order
 
 SLUGS = [flow.slug for flow in (flows.elements, flows.fan_1, flows.fan_10, flows.fan_100)]
 ALL_SLUGS = [*SLUGS, *OTHERS]
 SLOTS, QUICK_SLOTS = (1, 2, 4, 8), (1, 2)
+WORKERS, QUICK_WORKERS = (1, 2, 4, 8), (1, 2)
 MAPS, QUICK_MAPS = (1_000, 10_000, 100_000, 1_000_000), (1_000, 10_000)
 ROWS, QUICK_ROWS = (0, 10_000, 100_000, 1_000_000, 10_000_000), (0, 10_000)
 ROWS_TASKS = 1_000
@@ -43,9 +46,11 @@ class Scaling:
         """Everything, the rows last: they stay."""
         quick = self._options.quick
         for number in range(1, self._options.repeat + 1):
-            click.echo(f"measurement {number} of {self._options.repeat}: slots, maps, dependents", err=True)
+            click.echo(f"measurement {number} of {self._options.repeat}: slots, workers, maps, dependents", err=True)
             for slots in QUICK_SLOTS if quick else SLOTS:
                 self._slots(slots)
+            for workers in QUICK_WORKERS if quick else WORKERS:
+                self._workers(workers)
             for elements in QUICK_MAPS if quick else MAPS:
                 if elements <= max_map:
                     self._map(elements)
@@ -68,6 +73,18 @@ class Scaling:
                 if load.cpu:
                     share = 100 * share_of_ideal(count, load.cpu, slots, seconds)
                     self._figures.add(name, SHARE, "%", share, at=slots)
+
+    def _workers(self, workers: int) -> None:
+        """So many workers of one slot each, as on so many machines, but that they share this one's cores."""
+        load = SLOT_LOADS[0]
+        with ExitStack() as stack:
+            worker = stack.enter_context(Pgflow(self._pgflow.database, self._aside, 1).serving(flows.elements))
+            for _ in range(workers - 1):
+                stack.enter_context(serving(self._pgflow.database, [flows.elements], 1))
+            self._pgflow.do(worker, load, workers * DAG_STEPS)
+            count = load.count(workers, self._options.size)
+            seconds = self._pgflow.do(worker, load, count)
+        self._figures.add(f"{workers} workers of one slot, {load.name}", RATE, "", count / seconds, at=workers)
 
     def _map(self, elements: int) -> None:
         """Its start, and the tasks that complete in a window of some seconds after it."""

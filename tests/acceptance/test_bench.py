@@ -107,6 +107,7 @@ def test_a_suite_measures_and_leaves_nothing(
     monkeypatch.setattr(overhead, "QUICK", overhead.QUICK[-1:])
     monkeypatch.setattr(scaling, "QUICK_SLOTS", (1,))
     monkeypatch.setattr(scaling, "SLOT_LOADS", scaling.SLOT_LOADS[1:])
+    monkeypatch.setattr(scaling, "QUICK_WORKERS", (2,))
     monkeypatch.setattr(scaling, "QUICK_MAPS", (10,))
     monkeypatch.setattr(scaling, "QUICK_ROWS", (25,))
     monkeypatch.setattr(scaling, "FANS", {1: flows.fan_1})
