@@ -165,7 +165,7 @@ def test_a_worker_may_open_the_files_that_its_slots_need(database_url: str) -> N
     with begun("worker", ARITHMETIC, "--slots", "4", url=database_url, before=with_files("-Sn 100")) as process:
         hear(process, "ready: arithmetic on 4 slots")
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        assert (soft, hard) == (112, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        assert (soft, hard) == (116, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
 def test_slots_that_need_more_files_than_there_may_be_are_refused(database_url: str) -> None:
@@ -173,7 +173,7 @@ def test_slots_that_need_more_files_than_there_may_be_are_refused(database_url: 
         _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
     assert (process.returncode, stderr) == (
         2,
-        "Error: slots (12) need 208 open files, 12 each and 64 for the rest, and this process may have 200: take fewer "
+        "Error: slots (12) need 220 open files, 13 each and 64 for the rest, and this process may have 200: take fewer "
         "slots, or raise the hard limit (ulimit -Hn)\n",
     )
 
