@@ -40,7 +40,9 @@ def prune(database: Database, older_than: float, tell: Callable[[Pruned], None] 
         after = row["last_row"]
         pruned.runs += row["pruned"]
         tell(pruned)
-    while count := _call(database, "prune_archives", older_than, MESSAGES_AT_ONCE)["pruned"]:
+    count = MESSAGES_AT_ONCE
+    while count >= MESSAGES_AT_ONCE:  # what grows old meanwhile is for the next time
+        count = _call(database, "prune_archives", older_than, MESSAGES_AT_ONCE)["pruned"]
         pruned.messages += count
         tell(pruned)
     while count := _call(database, "prune_workers", older_than, 1)["pruned"]:

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 WATCH_SECONDS = 4.0
-"""How often is looked for suspects; and while there are some."""
-SILENCE_SECONDS = 12.0
+"""How often is looked for suspects; and while there are some, or nothing could be seen."""
+SILENCE_SECONDS = 11.5
 """A worker is dead when its heartbeat has not changed for this long under our eyes. Heartbeats come every 5 s, and it
 is watched from 6 s without one; so its tasks are back within 6 + 10 + 12 seconds."""
 STALLED_LOOKS = 6
@@ -65,18 +65,20 @@ class Rescue:
     def _loop(self) -> None:
         with self.pulse.life():
             while True:
-                self._try_to_look()
-                if self._stopping.wait(WATCH_SECONDS if self._seen else LOOK_SECONDS):
+                was_able = self._try_to_look()
+                if self._stopping.wait(LOOK_SECONDS if was_able and not self._seen else WATCH_SECONDS):
                     return
 
-    def _try_to_look(self) -> None:
+    def _try_to_look(self) -> bool:
         self.pulse.beat()
         try:
             self._look()
+            return True
         except FAILURES as error:
             self._seen.clear()
             if not self._stopping.is_set():
                 logger.warning("looking for dead workers failed: %s", in_short(error))
+            return False
 
     def _look(self) -> None:
         # The first time those are looked at as well that showed a moment ago that they live: our predecessor on this

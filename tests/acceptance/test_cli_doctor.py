@@ -111,6 +111,7 @@ def test_prune_deletes_what_has_ended(database_url: str) -> None:
         core.flow("f", "a")
         core.start("f", 1)
         core.complete(core.claim("f"), [1])
+        core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '2 minutes'")
         going = core.start("f", 2)
         result = call("prune", "--older-than", "1h", url=database_url)
         assert (result.returncode, result.stdout) == (0, "deleted: 0 runs, 0 archived messages, 0 workers\n")

@@ -78,7 +78,7 @@ def test_tasks_of_what_has_ended_are_not_requeued(core: Core, table: str) -> Non
     assert core.value(REQUEUE) == 0
 
 
-def test_requeueing_passes_over_tasks_that_somebody_works_on(core: Core, other: Core, prune: Prune) -> None:
+def test_requeueing_passes_over_tasks_that_somebody_works_on(core: Core, other: Core) -> None:
     core.flow("f", "m*", max_attempts=5)
     core.start("f", [1, 2])
     first, _ = core.claim("f")
@@ -130,6 +130,8 @@ def test_pruning_deletes_what_ended_long_ago_and_nothing_else(core: Core, prune:
             core.fail([task], ["no"])
         elif task.run_id != going:
             core.complete([task], [1])
+        else:
+            core.release([task])
     core.rows(
         "UPDATE pgflow.runs SET started_at = started_at - interval '9 days', "
         "completed_at = completed_at - interval '9 days', failed_at = failed_at - interval '9 days' WHERE run_id <> %s",
@@ -188,6 +190,7 @@ def test_pruning_in_steps_goes_through_the_table_once_while_runs_come_and_go(cor
     core.flow("f", "a")
     core.rows("SELECT pgflow.start_flows('f', array_fill('1'::jsonb, ARRAY[1200]))")
     core.complete(core.claim("f", 1100), [1] * 1100)
+    core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '2 minutes'")
     counts: list[int] = []
     with Database(core.url) as database:
         pruned = retention.prune(database, 0, lambda so_far: counts.append(so_far.runs))
@@ -196,6 +199,28 @@ def test_pruning_in_steps_goes_through_the_table_once_while_runs_come_and_go(cor
     for table in ("runs", "step_states", "step_tasks", "task_attempts"):
         assert core.value(f"SELECT count(*) FROM pgflow.{table}") == (0 if table == "task_attempts" else 100)
     assert len(core.complete(core.claim("f", 1000), [1] * 100)) == 100
+
+
+def test_pruning_keeps_workers_that_hold_tasks_until_these_are_rescued(core: Core, prune: Prune) -> None:
+    """Without its row nobody would find a worker with what it holds, and the run would never end."""
+    core.flow("f", "a")
+    core.start("f", 1)
+    held = core.claim("f")
+    core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '9 days'")
+    prune(core, 86400)
+    assert core.requeue(held) == ["requeued"]
+    prune(core, 86400)
+    assert core.rows("SELECT FROM pgflow.workers") == []
+
+
+def test_pruning_in_steps_keeps_workers_that_live(core: Core) -> None:
+    core.flow("f", "a")
+    core.register_worker()
+    _in_steps(core, 0)
+    assert core.value("SELECT count(*) FROM pgflow.workers") == 1
+    core.rows("UPDATE pgflow.workers SET stopped_at = now()")
+    _in_steps(core, 0)
+    assert core.value("SELECT count(*) FROM pgflow.workers") == 0
 
 
 def test_another_implementations_core_is_not_pruned_in_steps(empty_database_url: str) -> None:

@@ -167,6 +167,20 @@ def test_plans_made_for_a_few_rows_stay_good(core: Core, were_emptied: bool, cou
     assert sum(rows for table, rows in read.items() if table != "q_map") < BATCH * ROWS_PER_TASK, read
 
 
+def test_plans_made_while_there_is_one_run_stay_good(core: Core) -> None:
+    """Its flow's index, read for its order, cost less than its key."""
+    core.flow("small", "a", "b <- a", max_attempts=100)
+    start_small_runs(core, 1)
+    core.rows("VACUUM ANALYZE")
+    fresh = Core(core.url)
+    with fresh.connection:
+        assert fresh.complete(fresh.claim("small"), [1]) == ["completed"]
+        start_small_runs(core, 5_000)
+        tasks = fresh.claim("small", BATCH)
+        read = rows_read(fresh, lambda: fresh.complete(tasks, [1] * BATCH))
+    assert sum(read.values()) < BATCH * ROWS_PER_TASK, read
+
+
 @pytest.mark.parametrize("flow", ["map", "small"])
 def test_tables_that_were_emptied_do_not_mislead(core: Core, flow: str) -> None:
     """Indexes keep the pages of what was deleted, so that others look cheaper, and joins of whole tables cheap."""

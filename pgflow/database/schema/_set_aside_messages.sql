@@ -12,6 +12,9 @@ BEGIN
     'SELECT array_agg(q.msg_id) FROM pgmq.%I AS q WHERE q.msg_id = ANY($1) AND q.vt <= clock_timestamp()',
     pgmq.format_table_name(p_flow_slug, 'q')
   ) INTO left_ids USING message_ids;
+  IF left_ids IS NULL THEN  -- the clock was set back
+    RETURN;
+  END IF;
 
   PERFORM pgflow._hide_messages(p_flow_slug, left_ids, array_fill(5, ARRAY[cardinality(left_ids)]), 1);
   PERFORM pgmq.archive(p_flow_slug, array_agg(m.msg_id))

@@ -69,8 +69,7 @@ BEGIN
           )
           FROM task
         ),
-        NULL,
-        clock_timestamp() + make_interval(secs => batch.delay)
+        batch.delay
       ) WITH ORDINALITY AS m (msg_id, position)
     )
     INSERT INTO pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id)

@@ -10,7 +10,14 @@ DECLARE
   old_runs uuid[];
   queue record;
 BEGIN
-  DELETE FROM pgflow.workers AS w WHERE w.last_heartbeat_at < cutoff;
+  -- Without its row nobody finds a worker with what it holds: first that is handed back.
+  DELETE FROM pgflow.workers AS w
+  WHERE w.last_heartbeat_at < cutoff
+    AND NOT EXISTS (
+      SELECT
+      FROM pgflow.step_tasks AS t
+      WHERE t.last_worker_id = w.worker_id AND t.status = 'started' AND t.permanently_stalled_at IS NULL
+    );
 
   -- Locked in the order of all others; a run that somebody works on at this moment is left for the next time.
   SELECT array_agg(r.run_id) INTO old_runs

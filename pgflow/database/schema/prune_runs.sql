@@ -5,6 +5,7 @@ CREATE FUNCTION pgflow.prune_runs(p_older_than interval, p_limit int, p_after ti
 RETURNS TABLE (pruned int, last_row tid)
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
+SET enable_seqscan TO off
 AS $$
 DECLARE
   old_runs record;

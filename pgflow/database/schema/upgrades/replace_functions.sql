@@ -68,7 +68,17 @@ BEGIN
       SELECT a.grantee::regrole AS role
       FROM pgflow_old_functions AS o
       CROSS JOIN LATERAL pg_catalog.aclexplode(o.proacl) AS a
-      WHERE ours.is_new AND o.is_ours AND o.proname = ours.proname AND a.grantee <> o.proowner AND a.grantee <> 0
+      WHERE ours.is_new AND o.is_ours AND a.grantee <> o.proowner AND a.grantee <> 0
+        AND (
+          o.proname = ours.proname
+          -- The contract's functions run with their caller's rights, and call internal ones that are new: who could call
+          -- what claims or judges could call all of them.
+          OR (
+            o.proname IN ('_start_tasks', '_judge_tasks')
+            AND starts_with(ours.proname, '_')
+            AND NOT EXISTS (SELECT FROM pgflow_old_functions AS same WHERE same.proname = ours.proname)
+          )
+        )
     LOOP
       EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', ours.signature, granted.role);
     END LOOP;
