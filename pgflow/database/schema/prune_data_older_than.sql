@@ -10,15 +10,6 @@ DECLARE
   old_runs uuid[];
   queue record;
 BEGIN
-  -- Without its row nobody finds a worker with what it holds: first that is handed back.
-  DELETE FROM pgflow.workers AS w
-  WHERE w.last_heartbeat_at < cutoff
-    AND NOT EXISTS (
-      SELECT
-      FROM pgflow.step_tasks AS t
-      WHERE t.last_worker_id = w.worker_id AND t.status = 'started' AND t.permanently_stalled_at IS NULL
-    );
-
   -- Locked in the order of all others; a run that somebody works on at this moment is left for the next time.
   SELECT array_agg(r.run_id) INTO old_runs
   FROM (
@@ -40,5 +31,14 @@ BEGIN
       EXECUTE format('DELETE FROM pgmq.%I WHERE archived_at < $1', queue.archive) USING cutoff;
     END IF;
   END LOOP;
+
+  -- Without its row nobody finds a worker with what it holds: first that is handed back.
+  DELETE FROM pgflow.workers AS w
+  WHERE w.last_heartbeat_at < cutoff
+    AND NOT EXISTS (
+      SELECT
+      FROM pgflow.step_tasks AS t
+      WHERE t.last_worker_id = w.worker_id AND t.status = 'started' AND t.permanently_stalled_at IS NULL
+    );
 END
 $$;
