@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from time import monotonic  # not to be patched by a handler
+from typing import NamedTuple
 
 from pgflow import codec, executor
 from pgflow.database import Database
@@ -50,9 +51,17 @@ SERIES_SECONDS = 0.075
 Order = tuple[str, str, str, int, int, Kind, str]
 """A task's flow slug, run id, step slug, task index, attempt, kind and input, as JSON text."""
 COMPLETED, FAILED = 0, 1
-Answer = tuple[int, str, int | None, str | None]
-"""``COMPLETED`` and the output as JSON text, or ``FAILED``, the error's text and its retry delay; and what the handler
-left in this process that must not meet another task, in words."""
+
+
+class Answer(NamedTuple):
+    """Of the task with this ``number``: ``COMPLETED`` and the output as JSON text, or ``FAILED``, the error's text and
+    its retry delay; and what the handler ``left`` in this process that must not meet another task, in words."""
+
+    number: int
+    kind: int
+    text: str
+    retry_delay: int | None
+    left: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +184,9 @@ def run_tasks(first: int, orders: Sequence[Order]) -> Answer:
     until, last = monotonic() + SERIES_SECONDS, first + len(orders) - 1
     for number, order in enumerate(orders, first):
         answer = _run_task(number, *order)
-        kind, text, retry_delay, left = answer
-        if number == last or left is not None or monotonic() > until:
+        if number == last or answer.left is not None or monotonic() > until:
             break
-        if not logbook.record(kind, text, retry_delay) or not _process.tickets.take():
+        if not logbook.record(answer.kind, answer.text, answer.retry_delay) or not _process.tickets.take():
             break
     _process.outlet.end()
     return answer
@@ -204,9 +212,9 @@ def _run_task(
     _process.logbook.end()
     match outcome:
         case Completed(output_text):
-            return COMPLETED, output_text, None, left
+            return Answer(number, COMPLETED, output_text, None, left)
         case Failed(error_text, retry_delay):
-            return FAILED, error_text, retry_delay, left
+            return Answer(number, FAILED, error_text, retry_delay, left)
 
 
 def _execute(

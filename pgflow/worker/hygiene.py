@@ -12,13 +12,13 @@ import decimal
 import faulthandler
 import gc
 import locale
-import operator
 import os
 import resource
 import signal
 import sys
 import time
 from collections.abc import Iterable
+from operator import is_ as _is
 
 from pgflow.process import output, stack
 from pgflow.worker.lingering import Lingering
@@ -35,6 +35,11 @@ _KEPT = (
 )
 """What pgflow and pebble cannot do without, besides the builtins, and a mock that was not undone may have replaced."""
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+# A mock of these must not keep itself from being found.
+_THERE = vars(builtins)
+_all, _map, _zip = all, map, zip
 
 
 class Baseline:
@@ -86,9 +91,8 @@ class Baseline:
         return f"a state that cannot be put back: {failure}"
 
     def _restore_functions(self) -> None:
-        there = vars(builtins)
-        if not _are_the_same(map(there.get, _BUILTINS), self._builtins):
-            there.update(zip(_BUILTINS, self._builtins, strict=True))
+        if not _are_the_same(_map(_THERE.get, _BUILTINS), self._builtins):
+            _THERE.update(_zip(_BUILTINS, self._builtins, strict=True))
         for module, name, value in self._kept:
             if module.__dict__.get(name) is not value:
                 module.__dict__[name] = value
@@ -103,8 +107,8 @@ class Baseline:
                 signal.sigtimedwait(pending, 0)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.set_wakeup_fd(-1)
-        if not _are_the_same(map(_signal.getsignal, _SIGNALS), self._handlers):
-            for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+        if not _are_the_same(_map(_signal.getsignal, _SIGNALS), self._handlers):
+            for number, handler in _zip(_SIGNALS, self._handlers, strict=True):
                 if _signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
             stack.uninstall()  # faulthandler's own handlers may be among them
@@ -140,7 +144,8 @@ class Baseline:
     def _irreversible(self) -> str | None:
         if _identities(self._descriptors) != self._identities:
             changed = [fd for fd, one in zip(self._descriptors, self._identities, strict=True) if _identity(fd) != one]
-            return f"a file descriptor closed or replaced: {changed[0]}"
+            if changed:
+                return f"a file descriptor closed or replaced: {changed[0]}"
         for fd in (1, 2):
             if not os.get_blocking(fd):
                 os.set_blocking(fd, True)
@@ -149,7 +154,7 @@ class Baseline:
 
 def _are_the_same(these: Iterable[object], those: Iterable[object]) -> bool:
     """Pairs of the same objects; 30 ns each, a third of what a loop takes."""
-    return all(map(operator.is_, these, those))
+    return _all(_map(_is, these, those))
 
 
 def _identities(descriptors: Iterable[int]) -> list[tuple[int, int]] | None:

@@ -78,7 +78,8 @@ class Logbook:
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(descriptor, SIZE_BYTES)
+            # What is not there yet when a page is touched is a SIGBUS, if the file system has filled up meanwhile.
+            (getattr(os, "posix_fallocate", None) or _extend)(descriptor, 0, SIZE_BYTES)
             self._page = mmap.mmap(descriptor, SIZE_BYTES)
         finally:
             os.close(descriptor)
@@ -119,13 +120,18 @@ class Logbook:
     def record(self, kind: int, text: str, retry_delay: int | None) -> bool:
         """Called in the pool process after ``end``, if another task of the series follows; False if the answer does
         not fit."""
-        ended, data = self.ended(), text.encode()
         start = self._position + _RECORD.size
+        if start + len(text) > SIZE_BYTES:
+            return False
+        ended, data = self.ended(), text.encode()
         if start + len(data) > SIZE_BYTES:
             return False
         delay = _NONE if retry_delay is None else retry_delay
         values = ended.number, len(data), kind, delay, ended.elapsed, ended.cpu, ended.peak_rss
-        _RECORD.pack_into(self._page, self._position, *values)
+        try:
+            _RECORD.pack_into(self._page, self._position, *values)
+        except struct.error:  # a delay beyond all measure
+            return False
         self._page[start : start + len(data)] = data
         self._position = start + len(data)
         _NUMBER.pack_into(self._page, _RECORDED_OFFSET, ended.number)
@@ -181,3 +187,7 @@ class Logbook:
     def close(self) -> None:
         """Let go of the page."""
         self._page.close()
+
+
+def _extend(descriptor: int, _offset: int, length: int) -> None:
+    os.ftruncate(descriptor, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Paces:
     def note(self, task: ClaimedTask, outcome: Outcome) -> None:
         """How the task ended."""
         evidence = None if isinstance(outcome, Released) else outcome.evidence
-        if evidence is None:
+        if evidence is None or not math.isfinite(evidence["elapsed_seconds"]):
             return
         seconds = evidence["elapsed_seconds"]
         characters = len(outcome.output) if isinstance(outcome, Completed) else 0

@@ -26,7 +26,7 @@ from pebble import ProcessExpired, ProcessFuture
 
 from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
-from pgflow.outcome import Cancelled, Outcome, Released
+from pgflow.outcome import Outcome, Released
 from pgflow.process import lifeline, marker, tree
 from pgflow.process.memory import Footprint
 from pgflow.worker import child, poolprocess
@@ -39,7 +39,7 @@ from pgflow.worker.paces import Paces
 from pgflow.worker.poolprocess import EndedByImportError, exists
 from pgflow.worker.printed import Printed
 from pgflow.worker.pulse import Pulse
-from pgflow.worker.running import End
+from pgflow.worker.running import End, not_started
 from pgflow.worker.slot import Slot
 from pgflow.worker.untidy import Untidy
 from pgflow.worker.watchdog import dump_stacks
@@ -100,7 +100,7 @@ class Pool:
         self._importing = self._folder / "importing"
         self._printed = Printed()
         self._untidy = Untidy()
-        self._on_ends: Callable[[Sequence[End]], None] = _nobody
+        self._on_ends: Callable[[Sequence[End]], None]
         self._references = tuple(references)
         self._preload = preload
         self._on_look = on_look
@@ -112,6 +112,7 @@ class Pool:
         self._paces = Paces()
         self._feeding = threading.local()
         self._stopped: str | None = None
+        self._draining: str | None = None  # why nothing that waits is started any more
         self._held = 0
         self._has_ended = False
         self._start_failure: Exception | None = None
@@ -256,6 +257,7 @@ class Pool:
         since = time.monotonic() - longer_than
         returned: list[ClaimedTask] = []
         with self._changed:
+            self._draining = self._draining if longer_than else reason
             while self._waiting and self._waiting[0].since <= since:
                 returned.append(self._waiting.popleft().task)
         if returned:
@@ -302,7 +304,7 @@ class Pool:
     def condemn(self, condemned: Sequence[tuple[ClaimedTask, str]]) -> None:
         """Kill those of the tasks that still run, and do not start those that wait, for the reasons given: nobody waits
         for their results any more. They end as Cancelled."""
-        self._end([_not_started(task, reason) for task, reason in self._take_waiting(condemned)])
+        self._end([not_started(task, reason) for task, reason in self._take_waiting(condemned)])
         for slot in self._slots:
             slot.condemn(condemned)
         with contextlib.suppress(BlockingIOError):  # full: the watch looks in any case
@@ -348,13 +350,14 @@ class Pool:
         self._end(ends)
 
     def tasks_returned(self, tasks: Sequence[ClaimedTask], since: float, condemned: Mapping[int, str]) -> None:
-        over = [_not_started(task, condemned[id(task)]) for task in tasks if id(task) in condemned]
+        condemned = dict(condemned)  # another thread may add to it between the two looks
+        over = [not_started(task, condemned[id(task)]) for task in tasks if id(task) in condemned]
         with self._changed:
-            stopped = self._stopped
+            draining = self._draining
             self._waiting.extendleft(_Waiting(task, since) for task in reversed(tasks) if id(task) not in condemned)
         self._end(over)
-        if stopped is not None:
-            self.hand_back_waiting(stopped)
+        if draining is not None:
+            self.hand_back_waiting(draining)
         self._feed()
 
     def _end(self, ends: Sequence[End]) -> None:
@@ -495,11 +498,3 @@ class Pool:
             tree.kill(pid)
         self._printed.stop(_LAST_WORDS_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _not_started(task: ClaimedTask, reason: str) -> End:
-    return task, Cancelled(f"Task was not started: {reason}", reason)
-
-
-def _nobody(ends: Sequence[End]) -> None:
-    raise AssertionError(f"nobody is told of {ends}")

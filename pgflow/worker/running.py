@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pgflow import executor
 from pgflow.database.tasks import ClaimedTask
-from pgflow.outcome import Completed, Evidence, Failed, Outcome, Released
+from pgflow.outcome import Cancelled, Completed, Evidence, Failed, Outcome, Released
 from pgflow.process import memory, stack, usage
 from pgflow.process.stack import Frame
 from pgflow.process.usage import Usage
@@ -41,7 +41,7 @@ MEMORY_SECONDS = 0.1
 """How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
 
 LAGGING_SECONDS = 0.1
-"""A series that takes this long, ten times what it should, is told of as far as it has come, and what has not begun is
+"""A series that takes this long, twice what it should, is told of as far as it has come, and what has not begun is
 taken back."""
 OVERWRITTEN = "a handler wrote into the logbook of its slot, where its result was"
 
@@ -90,6 +90,7 @@ class Running:
         self._first = first
         self._tasks = list(tasks)
         self._told = 0
+        self._is_closed = False  # what can be taken back has been: the watch need not come for it any more
         self._logbook = logbook
         self._tickets = tickets
         self._memory_limit = memory_limit
@@ -125,7 +126,10 @@ class Running:
 
     def is_lagging(self) -> bool:
         """Whether the rest of the series should not wait any longer."""
-        return len(self._tasks) > 1 and time.monotonic() >= self._submitted + LAGGING_SECONDS
+        return self._may_lag() and time.monotonic() >= self._submitted + LAGGING_SECONDS
+
+    def _may_lag(self) -> bool:
+        return len(self._tasks) > 1 and not self._is_closed
 
     def take(self) -> Taken:
         """All of it, under the slot's lock, or by who has taken it already: once the slot is without a task, its next
@@ -136,7 +140,8 @@ class Running:
     def withdraw(self) -> list[ClaimedTask]:
         """Take back the tasks that its process has not begun: they are no part of it any more. Under the slot's
         lock."""
-        count = min(self._tickets.take_back(), len(self._tasks) - 1)
+        self._is_closed = True
+        count = min(self._tickets.take_back(), len(self._tasks) - 1 - self._told)
         kept = len(self._tasks) - count
         withdrawn, self._tasks = self._tasks[kept:], self._tasks[:kept]
         return withdrawn
@@ -168,7 +173,7 @@ class Running:
         due = self._due(awake_since)
         if self.death_seen is not None:
             return min(due, time.monotonic() + EXIT_CODE_SECONDS)
-        if len(self._tasks) > 1:
+        if self._may_lag():
             due = min(due, self._submitted + LAGGING_SECONDS)
         return due if self._memory_limit is None else min(due, self._looked + MEMORY_SECONDS)
 
@@ -277,14 +282,27 @@ class Running:
         if used is not None:
             # /proc counts in ticks of 10 ms, the logbook exactly.
             return Usage(max(0.0, used.cpu - cpu_before), max(used.peak_rss, self._peak_rss))
-        return Usage(max(0.0, self._cpu - cpu_before), self._peak_rss) if self._peak_rss else None
+        if self._seen != self.number or not self._peak_rss:
+            return None
+        return Usage(max(0.0, self._cpu - cpu_before), self._peak_rss)
+
+    def is_of_last(self, answer: child.Answer) -> bool:
+        """Whether it is the last task's, once all has been taken. If not, a handler has taken tickets, or made some:
+        who did what is not known."""
+        return answer.number == self._first + len(self._tasks) - 1
 
     def outcome(self, answer: child.Answer) -> Outcome:
         """What its process has answered for the last task."""
         ended = self._logbook.ended()
         seen = _evidence(ended.elapsed, ended.cpu, ended.peak_rss) if ended.number == self.number else None
-        kind, text, retry_delay, _ = answer
-        return Completed(text, seen) if kind == child.COMPLETED else Failed(text, retry_delay, seen)
+        if answer.kind == child.COMPLETED:
+            return Completed(answer.text, seen)
+        return Failed(answer.text, answer.retry_delay, seen)
+
+
+def not_started(task: ClaimedTask, reason: str) -> End:
+    """The end of a task that nobody waits for any more."""
+    return task, Cancelled(f"Task was not started: {reason}", reason)
 
 
 def _outcome(record: Record | None) -> Completed | Failed | None:

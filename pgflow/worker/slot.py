@@ -32,7 +32,7 @@ from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.paces import MOST_TASKS
 from pgflow.worker.poolprocess import PoolProcess
 from pgflow.worker.pulse import Pulse
-from pgflow.worker.running import End, Running, Taken, Verdict
+from pgflow.worker.running import OVERWRITTEN, End, Running, Taken, Verdict
 from pgflow.worker.slotlistener import SlotListener
 from pgflow.worker.tickets import Tickets
 
@@ -226,10 +226,11 @@ class Slot:
                 logger.warning("%s: %s ended with %r", self, running.task, error)
             self._settle_death(running, None)
         else:
-            *_, left = answer
             outcome = running.outcome(answer)
             if (taken := self._take(running)) is not None:
-                self._announce(running, taken, outcome, left, is_sound=True)
+                is_sound = running.is_of_last(answer)
+                outcome = outcome if is_sound else Released(OVERWRITTEN, counts=True)
+                self._announce(running, taken, outcome, answer.left, is_sound=is_sound)
 
     def _why_pebble_killed(self, running: Running) -> Outcome:
         """pebble has killed the process, as the watch did not: then nobody looked, and a result was not read. Or the

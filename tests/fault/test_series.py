@@ -147,6 +147,20 @@ def test_who_is_condemned_is_killed_and_the_others_are_not(running: SeriesPool, 
     ]
 
 
+def test_the_watch_does_not_come_again_once_what_waits_behind_a_long_task_is_taken_back(
+    running: SeriesPool, tmp_path: Path
+) -> None:
+    began, go = tmp_path / "began", tmp_path / "go"
+    waits = running.task("note_and_wait", {"began": str(began), "go": str(go)}, TIMEOUT)
+    running.pool.take([*running.numbers(1), waits])
+    wait_until(began.exists, "it runs")
+    assert running.end()[1] == Completed("2")  # told of when the rest was taken back
+    slot = running.pool._slots[0]
+    assert slot.next_look(0.0) > time.monotonic()
+    go.touch()
+    assert isinstance(running.end()[1], Completed)
+
+
 def test_outputs_that_the_logbook_cannot_hold_come_all_the_same(running: SeriesPool) -> None:
     text = "x" * (SIZE_BYTES // 2)
     tasks = [running.task("echo", text, TIMEOUT) for _ in range(5)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import atexit
+import builtins
 import contextlib
 import decimal
 import faulthandler
@@ -206,6 +207,14 @@ def another_process_group() -> None:
     os.setpgid(0, os.getpgid(os.getppid()))
 
 
+def _without_a(builtin: str) -> Callable[[], None]:
+    def replace() -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        setattr(builtins, builtin, lambda *_, **__: True)
+
+    return replace
+
+
 PUT_BACK: dict[str, Callable[[], Any]] = {
     f.__name__: f
     for f in (
@@ -216,6 +225,7 @@ PUT_BACK: dict[str, Callable[[], Any]] = {
 } | {
     "folder": lambda: os.chdir("/"),
     "umask": lambda: os.umask(0o777),
+    **{f"another {builtin}": _without_a(builtin) for builtin in ("all", "map", "zip", "vars", "len")},
     **{
         f"{type(error).__name__} in a thread": _raises_in_a_thread(error)
         for error in (KeyboardInterrupt(), GeneratorExit(), SystemExit(1))
@@ -254,6 +264,7 @@ def state() -> dict[str, Any]:
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "children": _children(),
         "group": os.getpgrp() == os.getpid(),
+        "builtins": [repr(builtin) for builtin in (all, map, zip, vars, len)],
     }
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from pgflow.worker.logbook import Logbook
+from pgflow.worker.logbook import SIZE_BYTES, Logbook
 
 TASKS = 5_000
 
@@ -38,3 +38,24 @@ def test_a_note_is_not_read_in_part(tmp_path: Path) -> None:
     os.close(orders)
     os.close(order)
     logbook.close()
+
+
+def test_an_answer_that_cannot_be_written_down_goes_by_another_way(tmp_path: Path) -> None:
+    logbook = Logbook(tmp_path / "logbook")
+    logbook.clear()
+    logbook.begin_series()
+    logbook.begin(1)
+    logbook.end()
+    assert not logbook.record(1, "again", 10**30)
+    assert not logbook.record(0, "x" * SIZE_BYTES, None)
+    assert not logbook.record(0, "é" * (SIZE_BYTES // 2), None)
+    assert logbook.recorded(1, 2) == 0
+    assert logbook.record(0, "é", None)
+    assert [record and record.text for record in logbook.records(1, 1)] == ["é"]
+    logbook.close()
+
+
+def test_the_page_is_there_before_it_is_written(tmp_path: Path) -> None:
+    """A file system that fills up later costs no process its life."""
+    Logbook(tmp_path / "logbook").close()
+    assert (tmp_path / "logbook").stat().st_blocks * 512 >= SIZE_BYTES
