@@ -17,7 +17,6 @@ from benchmarks.options import (
     against_option,
     database_option,
     given,
-    json_option,
     no_peers_option,
     plot_option,
     quick_option,
@@ -32,6 +31,7 @@ from pgflow.bench.kill import measure as kill_measure
 from pgflow.bench.options import Options
 from pgflow.bench.report import Report
 from pgflow.bench.site import ending_on_signals
+from pgflow.cli.bench import json_option
 from pgflow.cli.failures import ending_in_words
 
 

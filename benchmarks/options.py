@@ -10,6 +10,7 @@ import click
 
 from benchmarks import peers
 from pgflow.bench.options import QUICK_REPEAT, REPEAT, Options
+from pgflow.cli.bench import folder_exists, json_option, size_option
 from pgflow.worker import available_cores
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -17,27 +18,22 @@ ALL = "all"
 PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 
 
-def _folder_exists(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None and not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.absolute().parent}")
-    return path
-
-
 def _plot_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is not None and path.suffix not in PLOT_SUFFIXES:
         raise click.BadParameter(f"{path} must end with one of {', '.join(PLOT_SUFFIXES)}")
     if path is not None and (why := peers.missing_packages(("matplotlib",))):
         raise click.BadParameter(f"{why}: pip install -e '.[bench]'")
-    return _folder_exists(context, parameter, path)
+    return folder_exists(context, parameter, path)
 
 
-def _file(name: str, help: str, callback: Callable[..., Path | None]) -> Callable[[Command], Command]:
-    kind = click.Path(dir_okay=False, writable=True, path_type=Path)
-    return click.option(name, f"{name[2:]}_path", type=kind, callback=callback, metavar="FILE", help=help)
-
-
-json_option = _file("--json", "Write the figures, with every sample, to this file too.", _folder_exists)
-plot_option = _file("--plot", "Draw them into this file too (.svg, .png, .pdf).", _plot_file)
+plot_option = click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_plot_file,
+    metavar="FILE",
+    help="Draw them into this file too (.svg, .png, .pdf).",
+)
 quick_option = click.option("--quick", is_flag=True, help="A few of the loads; less than two minutes.")
 database_option = click.option(
     "--database", metavar="URL", help="Without it the usual order of choice, else the embedded server."
@@ -55,14 +51,6 @@ repeat_option = click.option(
     type=click.IntRange(1, 1_000),
     metavar="N",
     help=f"Measurements of each load; the median counts [default: {REPEAT}; with --quick {QUICK_REPEAT}].",
-)
-size_option = click.option(
-    "--size",
-    type=click.FloatRange(0.001, 1_000),
-    default=1.0,
-    show_default=True,
-    metavar="X",
-    help="X times as many tasks.",
 )
 
 

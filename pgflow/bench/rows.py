@@ -57,7 +57,7 @@ def make_other_rows(database: Database, connection: psycopg.Connection[Any], cou
     delete_flows(connection, OTHERS)
     for number, slug in enumerate(OTHERS[:count]):
         flow = Flow(slug, max_attempts=1, timeout=600)
-        flow.map(slug="element")(_never_called)
+        flow.map(slug="element")(never_called)
         flows.require_compiled(database, slug, codec.encode(flow.shape()))
         share = count // len(OTHERS) + (number < count % len(OTHERS))
         with connection.transaction():
@@ -66,5 +66,6 @@ def make_other_rows(database: Database, connection: psycopg.Connection[Any], cou
     vacuum(connection, analyze=True)
 
 
-def _never_called(_input: object) -> None:
-    raise NotImplementedError
+def never_called(_input: object) -> None:
+    """The handler of flows whose tasks are claimed and completed without any pool process."""
+    raise AssertionError("no process runs tasks of this flow")

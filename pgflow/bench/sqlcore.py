@@ -21,7 +21,7 @@ import psycopg
 from pgflow import codec
 from pgflow.bench.figures import Figures
 from pgflow.bench.options import Options
-from pgflow.bench.rows import OTHERS, make_other_rows
+from pgflow.bench.rows import OTHERS, make_other_rows, never_called
 from pgflow.bench.site import delete_flows, vacuum
 from pgflow.database import Database, flows, runs, workers
 from pgflow.database.tasks import BatchTasks, ClaimedTask
@@ -119,28 +119,24 @@ class Site:
 def map_flow(slug: str) -> Flow:
     """A flow of one map step over the run's input."""
     flow = Flow(slug, max_attempts=1, timeout=600)
-    flow.map(slug="element")(_never_called)
+    flow.map(slug="element")(never_called)
     return flow
 
 
 def single_flow() -> Flow:
     """A flow of one step with one task."""
     flow = Flow(SINGLE, max_attempts=1, timeout=600)
-    flow.step(slug="only")(_never_called)
+    flow.step(slug="only")(never_called)
     return flow
 
 
 def chain_flow() -> Flow:
     """A flow of maps, each over the one before: none of them has tasks when the run's input is empty."""
     flow = Flow(CHAIN, max_attempts=1, timeout=600)
-    flow.map(slug="map_0")(_never_called)
+    flow.map(slug="map_0")(never_called)
     for number in range(1, CHAIN_MAPS):
-        flow.map(over=f"map_{number - 1}", slug=f"map_{number}")(_never_called)
+        flow.map(over=f"map_{number - 1}", slug=f"map_{number}")(never_called)
     return flow
-
-
-def _never_called(_input: object) -> None:
-    raise NotImplementedError
 
 
 def measure(

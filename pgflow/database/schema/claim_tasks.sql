@@ -1,5 +1,6 @@
--- Ours: read the queues of several flows and start what was read, in one round trip; at most p_quantity tasks in all.
--- p_worker_ids[i] is the worker's row for p_flow_slugs[i]. `retry_delay` is in how many seconds the task is tried again if this attempt fails; NULL for the last.
+-- Ours: lock messages of several flows' queues and start their tasks, in one round trip; at most p_quantity tasks in all.
+-- p_worker_ids[i] is the worker's row for p_flow_slugs[i]. `retry_delay` is in how many seconds the task is tried again if
+-- this attempt fails; NULL for the last.
 CREATE FUNCTION pgflow.claim_tasks(p_flow_slugs text[], p_worker_ids uuid[], p_quantity int)
 RETURNS TABLE (
   flow_slug text, run_id uuid, step_slug text, task_index int, attempt int, msg_id bigint, kind text, input text,
