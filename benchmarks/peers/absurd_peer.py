@@ -49,29 +49,22 @@ class AbsurdDriver:
     """Spawns, and counts what is left."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._connection = psycopg.connect(settings.url, autocommit=True)
         environment = {**os.environ, "ABSURD_DATABASE_URL": settings.url, "PGDATABASE": settings.url}
         for arguments in (("init",), ("create-queue", QUEUE)):
             subprocess.run([CTL, *arguments], env=environment, check=True, stdout=sys.stderr)
         self._app = _app(self._connection)
-        self._batch = 0
-        self._workers: Workers | None = None
+        self._workers = Workers(MODULE, settings)
 
     def prepare(self, order: dict[str, Any]) -> None:
         """Start workers with another batch size where the tasks need it."""
-        batch = 1 if order.get("cpu") else BATCH
-        if batch != self._batch:
-            self.close()
-            self._batch = batch
-            self._workers = Workers(MODULE, self._settings, str(batch))
+        self._workers.serve(1 if order.get("cpu") else BATCH)
 
     def run(self, orders: Sequence[dict[str, Any]], steps: int, look: float) -> None:
         for batch in batches(orders[: steps_in_all(len(orders), steps)]):
             with self._connection.transaction():
                 for order in batch:
                     self._app.spawn("work", {"order": order, "steps": steps})
-        assert self._workers is not None
         query = (
             f"SELECT EXISTS (SELECT FROM absurd.t_{QUEUE} WHERE state NOT IN ('completed', 'failed', 'cancelled'))"
         ).encode()
@@ -83,8 +76,7 @@ class AbsurdDriver:
             raise RuntimeError(f"{row} tasks did not complete")
 
     def close(self) -> None:
-        if self._workers is not None:
-            self._workers.close()
+        self._workers.close()
 
 
 driver = AbsurdDriver

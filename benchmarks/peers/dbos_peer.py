@@ -69,10 +69,9 @@ class DbosDriver:
     """Enqueues through a client, and counts what is left."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._connection = psycopg.connect(settings.url, autocommit=True)
-        self._poll_seconds = POLL_SECONDS
-        self._workers = Workers(MODULE, settings, str(POLL_SECONDS))
+        self._workers = Workers(MODULE, settings)
+        self._workers.serve(POLL_SECONDS)
         self._await_schema()
         self._engine = sqlalchemy.create_engine(_url(settings.url))
         self._client = DBOSClient(system_database_url=_url(settings.url), application_name=NAME)
@@ -90,11 +89,7 @@ class DbosDriver:
 
     def prepare(self, order: dict[str, Any]) -> None:
         """Start workers that look more often where latency is measured."""
-        poll_seconds = SHORT_POLL_SECONDS if "note" in order else POLL_SECONDS
-        if poll_seconds != self._poll_seconds:
-            self._workers.close()
-            self._poll_seconds = poll_seconds
-            self._workers = Workers(MODULE, self._settings, str(poll_seconds))
+        self._workers.serve(SHORT_POLL_SECONDS if "note" in order else POLL_SECONDS)
 
     def run(self, orders: Sequence[dict[str, Any]], steps: int, look: float) -> None:
         queue = CPU_QUEUE if orders[0].get("cpu") else QUEUE

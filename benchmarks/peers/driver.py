@@ -52,15 +52,23 @@ def batches(orders: Sequence[dict[str, Any]]) -> list[Sequence[dict[str, Any]]]:
 
 
 class Workers:
-    """``slots`` processes that run ``module.worker(url, *arguments)``."""
+    """``slots`` processes that run ``module.worker(url, argument)``, once they are asked to ``serve``."""
 
-    def __init__(self, module: str, settings: Settings, *arguments: str) -> None:
-        boot = f"import sys; from {module} import worker; worker(*sys.argv[1:])"
+    def __init__(self, module: str, settings: Settings) -> None:
+        self._boot = f"import sys; from {module} import worker; worker(*sys.argv[1:])"
+        self._settings = settings
+        self._argument: float | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def serve(self, argument: float) -> None:
+        """Serve so; those that serve otherwise are ended."""
+        if argument == self._argument:
+            return
+        self.close()
+        self._argument = argument
+        command = [sys.executable, "-c", self._boot, self._settings.url, str(argument)]
         self._processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", boot, settings.url, *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr
-            )
-            for _ in range(settings.slots)
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr) for _ in range(self._settings.slots)
         ]
 
     def require_alive(self) -> None:

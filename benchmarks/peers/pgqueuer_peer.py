@@ -43,21 +43,15 @@ class PgqueuerDriver:
     """Enqueues, and waits until the queue is empty."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._connection = psycopg.connect(settings.url, autocommit=True)
         self._loop = asyncio.new_event_loop()
         self._queries = Queries(AsyncpgDriver(self._loop.run_until_complete(asyncpg.connect(settings.url))))
         self._loop.run_until_complete(self._queries.install())
-        self._batch = 0
-        self._workers: Workers | None = None
+        self._workers = Workers(MODULE, settings)
 
     def prepare(self, order: dict[str, Any]) -> None:
         """Start workers with another batch size where the jobs need it."""
-        batch = 1 if order.get("cpu") else BATCH
-        if batch != self._batch:
-            self.close()
-            self._batch = batch
-            self._workers = Workers(MODULE, self._settings, str(batch))
+        self._workers.serve(1 if order.get("cpu") else BATCH)
 
     def run(self, orders: Sequence[dict[str, Any]], _steps: int, look: float) -> None:
         """DAGs are independent jobs here."""
@@ -65,7 +59,6 @@ class PgqueuerDriver:
             payloads = [json.dumps(order).encode() for order in batch]
             names, priorities = ["work"] * len(batch), [0] * len(batch)
             self._loop.run_until_complete(self._queries.enqueue(names, payloads, priorities))
-        assert self._workers is not None
         while self._connection.execute("SELECT EXISTS (SELECT FROM pgqueuer)").fetchone() != (False,):
             self._workers.require_alive()
             time.sleep(look)
@@ -74,8 +67,7 @@ class PgqueuerDriver:
             raise RuntimeError(f"{row} jobs failed")
 
     def close(self) -> None:
-        if self._workers is not None:
-            self._workers.close()
+        self._workers.close()
 
 
 driver = PgqueuerDriver

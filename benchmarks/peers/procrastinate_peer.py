@@ -37,28 +37,20 @@ class ProcrastinateDriver:
     """Defers, and counts what is left."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._app, self._task = _app(settings.url)
         self._connection = psycopg.connect(settings.url, autocommit=True)
         self._app.open()
         self._app.schema_manager.apply_schema()
-        self._at_a_time = 0
-        self._workers: Workers | None = None
+        self._workers = Workers(MODULE, settings)
 
     def prepare(self, order: dict[str, Any]) -> None:
         """Start workers that do another number of jobs at a time where the jobs need it."""
-        at_a_time = 1 if order.get("cpu") else AT_A_TIME
-        if at_a_time != self._at_a_time:
-            if self._workers is not None:
-                self._workers.close()
-            self._at_a_time = at_a_time
-            self._workers = Workers(MODULE, self._settings, str(at_a_time))
+        self._workers.serve(1 if order.get("cpu") else AT_A_TIME)
 
     def run(self, orders: Sequence[dict[str, Any]], _steps: int, look: float) -> None:
         """DAGs are independent jobs here."""
         for batch in batches(orders):
             self._task.batch_defer(*({"order": order} for order in batch))
-        assert self._workers is not None
         query = "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))"
         while self._connection.execute(query).fetchone() != (False,):
             self._workers.require_alive()
@@ -68,8 +60,7 @@ class ProcrastinateDriver:
             raise RuntimeError(f"{row} jobs did not succeed")
 
     def close(self) -> None:
-        if self._workers is not None:
-            self._workers.close()
+        self._workers.close()
         self._app.close()
 
 
