@@ -18,18 +18,12 @@ have it. Only when something is suspicious does a careful look find out what, an
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import decimal
-import enum
 import json
 import marshal
 import math
-import os
 import re
 import sys
-import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ujson
@@ -334,35 +328,6 @@ def _name(kind: type) -> str:
 
 
 def _remedy(kind: type) -> str:
-    try:
-        return next((remedy for wanted, remedy in _REMEDIES if wanted(kind)), _GENERAL_REMEDY)
-    except Exception:  # noqa: BLE001 - the questions reach a metaclass, which may raise anything
-        return _GENERAL_REMEDY
+    from pgflow.remedies import remedy  # only here: it imports what an output's class may come from
 
-
-def _is_a(*classes: type) -> Callable[[type], bool]:
-    return lambda kind: issubclass(kind, classes)
-
-
-def _has(attribute: str) -> Callable[[type], bool]:
-    return lambda kind: hasattr(kind, attribute)
-
-
-_GENERAL_REMEDY = (
-    "return dicts, lists, strings, numbers, booleans or None made of it; __json__ and toDict are not called"
-)
-_REMEDIES: tuple[tuple[Callable[[type], bool], str], ...] = (
-    (_is_a(decimal.Decimal), "return str(value), which keeps every digit, or float(value)"),
-    (_is_a(enum.Enum), "return value.value"),
-    (_is_a(datetime.timedelta), "return value.total_seconds()"),
-    (_is_a(datetime.date, datetime.time), "return value.isoformat()"),
-    (_is_a(uuid.UUID, os.PathLike), "return str(value)"),
-    (_is_a(bytes, bytearray), "return value.decode() if it is text, else base64.b64encode(value).decode()"),
-    (_is_a(complex), "return [value.real, value.imag]"),
-    (dataclasses.is_dataclass, "return dataclasses.asdict(value)"),
-    (_has("model_dump"), "return value.model_dump(mode='json')"),
-    (_has("tolist"), "return value.tolist()"),  # numpy's scalars and arrays, array, memoryview, pandas
-    (_is_a(Mapping), "return dict(value)"),
-    (_is_a(Coroutine), "await it"),
-    (_is_a(Set, Sequence, Iterator, ValuesView), "return list(value)"),
-)
+    return remedy(kind)

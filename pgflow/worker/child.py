@@ -45,7 +45,7 @@ _QUIET = (signal.SIGTERM, signal.SIGHUP)
 DATABASE_TIMEOUT_SECONDS = 60
 """What a flow's tasks have that declares no timeout: the default of the contract's column."""
 
-SERIES_SECONDS = 0.075
+SERIES_SECONDS = 0.15
 """After this long no other task of a series is begun: the outcomes of those before are wanted."""
 
 Order = tuple[str, str, str, int, int, Kind, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-HORIZON_SECONDS = 0.1
+HORIZON_SECONDS = 0.15
 """What is claimed ahead is what the slots do in this time: some round trips to the database."""
 MOST_TASKS = 500
 MOST_TASKS_PER_SLOT = 128

@@ -236,8 +236,8 @@ class Pool:
         free = self.idle - len(self._waiting)
         ahead = self._look_ahead.tasks()
         demand = free + ahead
-        # As long as half of them wait, it is not worth a round trip.
-        return demand if free > 0 or demand > ahead / 2 else 0
+        # As long as a third of them wait, it is not worth a round trip.
+        return demand if free > 0 or demand > ahead * 2 / 3 else 0
 
     def take(self, tasks: Sequence[ClaimedTask]) -> None:
         """Take over tasks: each is given to the next slot that is idle, and its end is reported. After ``stop`` they

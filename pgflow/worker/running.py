@@ -40,7 +40,7 @@ CLOCK_SECONDS = 0.5
 MEMORY_SECONDS = 0.1
 """How often the memory of a task with a limit is looked at; of one without, at each look of the watch."""
 
-LAGGING_SECONDS = 0.1
+LAGGING_SECONDS = 0.2
 """A series that takes this long, twice what it should, is told of as far as it has come, and what has not begun is
 taken back."""
 OVERWRITTEN = "a handler wrote into the logbook of its slot, where its result was"

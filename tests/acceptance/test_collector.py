@@ -172,6 +172,26 @@ def test_verdicts_are_gathered_while_every_slot_has_work_waiting(
     assert core.value("SELECT status FROM pgflow.runs") == "completed"
 
 
+def test_a_maps_elements_are_gathered_longer_until_another_task_ends(
+    core: Core, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector_module, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(collector_module, "ELEMENTS_LINGER_SECONDS", WAIT_SECONDS)
+    core.flow("f", "m*", "s")
+    core.start("f", [1, 2, 3])
+    workers.register(database, {"f": WORKER_ID}, name="test")
+    claimed = sorted(BatchTasks(database).claim({"f": WORKER_ID}, 4), key=lambda task: task.step_slug)
+    assert [task.kind for task in claimed] == ["map", "map", "map", "root"]
+    counting = Counting(database)
+    collector = Collector(counting, Wakeup(), Holdings(), lambda: True)
+    collector.start()
+    for task in claimed:
+        collector.put(task, Completed("1"))
+    wait_until(lambda: core.value("SELECT status FROM pgflow.runs") == "completed", "the single step's end is told")
+    assert sum(counting.sizes) == 4
+    deliver_all(collector)
+
+
 def test_outcomes_are_kept_and_nothing_is_claimed_while_the_database_is_away(
     server: servers.Server, database: Database, core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:

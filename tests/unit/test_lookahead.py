@@ -18,12 +18,12 @@ def test_nothing_is_claimed_ahead_before_a_task_has_ended() -> None:
     assert LookAhead(2).tasks() == 0
 
 
-def test_what_the_slots_do_in_a_tenth_of_a_second_is_claimed_ahead() -> None:
+def test_what_the_slots_do_in_the_next_moment_is_claimed_ahead() -> None:
     assert after(*[0.0001] * 1000) == MOST_TASKS
     assert after(*[0.0001] * 1000, slots=2) == 2 * MOST_TASKS_PER_SLOT
-    assert after(*[0.01] * 1000) == 160
-    assert after(*[0.1] * 1000) == 16
-    assert after(*[1.7] * 1000) == 0
+    assert after(*[0.01] * 1000) == 240
+    assert after(*[0.1] * 1000) in (23, 24)
+    assert after(*[2.5] * 1000) == 0
 
 
 def test_one_long_task_among_short_ones_makes_it_careful_at_once() -> None:
@@ -32,8 +32,8 @@ def test_one_long_task_among_short_ones_makes_it_careful_at_once() -> None:
 
 def test_what_has_ended_lately_bounds_it_whatever_a_task_takes() -> None:
     """Of 64 slots 63 may be at work for a minute."""
-    assert after(0.0001, slots=64) <= 5
-    assert after(*[0.0001] * 10, slots=64) <= 50
+    assert after(0.0001, slots=64) <= 8
+    assert after(*[0.0001] * 10, slots=64) <= 75
 
 
 def test_large_inputs_are_bounded_together() -> None:

@@ -37,11 +37,11 @@ def test_a_step_of_which_nothing_is_known_goes_alone() -> None:
     assert paces(short=0.0001).series([task(), task(), task("other")], Limits()) == 2
 
 
-def test_short_tasks_go_together_as_far_as_they_take_a_twentieth_of_a_second() -> None:
+def test_short_tasks_go_together_as_far_as_they_take_a_tenth_of_a_second() -> None:
     many = [task() for _ in range(100)]
     assert paces(short=0.00001).series(many, Limits()) == 100
-    assert paces(short=0.0045).series(many, Limits()) == 11
-    assert paces(short=0.03).series(many, Limits()) == 1
+    assert paces(short=0.0045).series(many, Limits()) == 22
+    assert paces(short=0.06).series(many, Limits()) == 1
     assert paces(short=1.0).series(many, Limits()) == 1
     assert paces(short=0.0009, long=1.0).series([task(), task(), task("long"), task()], Limits()) == 2
 
