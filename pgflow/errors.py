@@ -169,6 +169,29 @@ class RunTimedOutError(PgflowError):
     """Run {run_id} has not ended within {seconds} s; it goes on"""
 
 
+# --- batches -------------------------------------------------------------------------------------
+
+
+class BatchTargetError(UsageError):
+    """{target} cannot be the target of a batch: {reason}"""
+
+
+class BatchNameError(UsageError):
+    """Batch name {name!r} {fault}"""
+
+
+class BatchExistsError(UsageError):
+    """{message}"""
+
+
+class BatchNotFoundError(UsageError):
+    """There is no batch {name} in the database {target}"""
+
+
+class BatchTakenOverError(PgflowError):
+    """Batch {name} was taken over by another process, or deleted: this one can do nothing more for it"""
+
+
 # --- worker --------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock(4, hashtext(p_flow_slug));
+  PERFORM pgflow._delete_batches(p_flow_slug);
   PERFORM FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug ORDER BY r.run_id FOR UPDATE;
   DELETE FROM pgflow.task_attempts AS a
   WHERE a.run_id IN (SELECT r.run_id FROM pgflow.runs AS r WHERE r.flow_slug = p_flow_slug);
