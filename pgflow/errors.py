@@ -188,6 +188,11 @@ class BatchNotFoundError(UsageError):
     """There is no batch {name} in the database {target}"""
 
 
+class BatchItemError(UsageError):
+    """Item {index} of the input cannot be stored: {reason}: {item}. Mend it, or leave such items out with \
+--on-bad-line skip"""
+
+
 class BatchTakenOverError(PgflowError):
     """Batch {name} was taken over by another process, or deleted: this one can do nothing more for it"""
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from pgflow.database import Database, named_query
-from pgflow.errors import BatchTakenOverError, NotInContractError, SchemaMissingError
+from pgflow.errors import BatchNotFoundError, BatchTakenOverError, NotInContractError, SchemaMissingError
 
 FileKind = Literal["output", "errors", "joblog"]
 KEY_BYTES = 16
@@ -95,6 +95,16 @@ class Chunk:
     items: str
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding a chunk: how many items were new, None for a chunk that was added before; and of how many
+    items the batch has then, ``unwritten`` are not in its files."""
+
+    items_added: int | None
+    items: int
+    unwritten: int
+
+
 def find(database: Database, name: str) -> KnownBatch | None:
     """The batch of that name, if there is one. Raises SchemaMissingError, and NotInContractError on another
     implementation's core."""
@@ -109,6 +119,19 @@ def find(database: Database, name: str) -> KnownBatch | None:
     kinds, paths, sizes = row.pop("kinds"), row.pop("paths"), row.pop("sizes")
     files = {kind: BatchFile(path, size) for kind, path, size in zip(kinds, paths, sizes, strict=True)}
     return KnownBatch(pass_number=row.pop("pass"), files=files, **row)
+
+
+def references(database: Database, names: Sequence[str]) -> list[str]:
+    """How the flows of the batches of these names are loaded. Raises BatchNotFoundError, and as ``find``."""
+    return [require(database, name).reference for name in names]
+
+
+def require(database: Database, name: str) -> KnownBatch:
+    """As ``find``, but raises BatchNotFoundError."""
+    batch = find(database, name)
+    if batch is None:
+        raise BatchNotFoundError(name=name, target=database.target)
+    return batch
 
 
 def create(
@@ -159,7 +182,7 @@ def begin_pass(
 
 
 def delete(database: Database, name: str) -> None:
-    """Delete the batch with its flow and all its runs, if there is one of that name."""
+    """Delete the batch with all its runs, if there is one of that name. Its flow stays."""
     database.execute("delete_batch", {"name": name})
 
 
@@ -177,25 +200,25 @@ class BatchPass:
         self._number = number
         self._name = name
 
-    def add(self, chunk: Chunk) -> int:
-        """Add what the batch does not have yet; how many items it has then."""
-        row = self._call(
+    def add(self, chunk: Chunk) -> Added:
+        """Add what the batch does not have yet."""
+        return self._add(
             "add_batch_items",
-            chunk=chunk.number,
+            chunk.number,
             keys=chunk.keys,
             items=chunk.items,
             item_indexes=list(chunk.item_indexes),
         )
+
+    def retry_failures(self, number: int, limit: int) -> Added:
+        """Run the next failed items again, at most ``limit`` of them, as chunk ``number`` of this pass."""
+        return self._add("retry_batch_failures", number, limit=limit)
+
+    def _add(self, query: str, number: int, **values: object) -> Added:
+        row = self._call(query, chunk=number, **values)
         self._require_ours(row is not None and row["verdict"] != "taken over")
         assert row is not None
-        return int(row["items"])
-
-    def retry_failures(self, number: int, limit: int) -> bool:
-        """Run a chunk of failed items again; whether there were some."""
-        row = self._call("retry_batch_failures", chunk=number, limit=limit)
-        assert row is not None
-        self._require_ours(row["verdict"] != "taken over")
-        return bool(row["verdict"] == "repeated" or row["added"])
+        return Added(row["added"] if row["verdict"] == "next" else None, row["items"], row["unwritten"])
 
     @contextmanager
     def finished(self, limit: int, max_bytes: int, *, in_order: bool) -> Iterator[Iterator[FinishedItem]]:
@@ -225,6 +248,13 @@ class BatchPass:
         """Show that somebody works for the batch."""
         row = self._call("touch_batch")
         self._require_ours(row is not None and row["is_ours"])
+
+    def unwritten(self) -> int:
+        """How many items are not in the batch's files."""
+        row = self._call("batch_unwritten")
+        self._require_ours(row is not None)
+        assert row is not None
+        return int(row["unwritten"])
 
     def running(self, limit: int) -> tuple[int, list[RunningItem]]:
         """How many items run, and those that have run for longest."""

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgflow.database import Database, batches, retention
-from pgflow.database.batches import BatchPass, Chunk, FinishedItem, RunBits
+from pgflow.database.batches import Added, BatchPass, Chunk, FinishedItem, RunBits
 from pgflow.errors import BatchTakenOverError
 from tests.support.sql import Core
 
@@ -83,8 +83,8 @@ def write(batch: BatchPass, items: Sequence[FinishedItem], size: int = 0) -> Non
 
 
 def test_a_chunk_becomes_a_run_and_a_chunk_that_comes_again_changes_nothing(core: Core, batch: BatchPass) -> None:
-    for _ in range(2):
-        assert batch.add(chunk(1, ["a", {"b": None}, "a"])) == 3
+    for added in (3, None):
+        assert batch.add(chunk(1, ["a", {"b": None}, "a"])) == Added(added, 3, 3)
     assert elements(core) == ["a", {"b": None}, "a"]
     assert [task.input for task in core.claim(FLOW)] == ["a", {"b": None}, "a"]
 
@@ -205,7 +205,8 @@ def test_what_failed_runs_again_as_a_run_of_its_own(core: Core, database: Databa
     core.complete([task for task in tasks if task.input not in "bdg"], [0] * 4)
     write(batch, page(batch))
     later = resumed(database)
-    assert [later.retry_failures(number, 2) for number in (1, 1, 2, 3)] == [True, True, True, False]
+    added = [later.retry_failures(number, 2) for number in (1, 1, 2, 3)]
+    assert added == [Added(2, 7, 2), Added(None, 7, 2), Added(1, 7, 3), Added(0, 7, 3)]
     again = core.claim(FLOW)
     assert {task.input for task in again} == set("bdg")
     core.complete(again, [1] * 3)
@@ -267,8 +268,11 @@ def test_a_deleted_batch_leaves_nothing(core: Core, database: Database, batch: B
     assert batches.find(database, "b") is None
     for table in ("batches", "batch_keys", "batch_runs", "batch_files", "step_tasks"):
         assert core.value(f"SELECT count(*) FROM pgflow.{table}") == 0, table
+    assert core.queue(FLOW) == []
     with pytest.raises(BatchTakenOverError):
         batch.add(chunk(9, [1]))
+    feed(new_batch(database), [4])
+    assert [task.input for task in core.claim(FLOW)] == [4]
 
 
 def test_the_timeout_of_items_can_be_changed(core: Core, batch: BatchPass) -> None:

@@ -1,1 +1,1 @@
-SELECT pgflow.delete_flow_and_data(b.flow_slug) FROM pgflow.batches AS b WHERE b.name = %(name)s
+SELECT pgflow.delete_batch(%(name)s)

@@ -1,5 +1,5 @@
 -- Whether the next chunk of a batch may be added in this pass: 'next', 'repeated' (it is there), or 'taken over' by another
--- pass. The batch is locked then, and no flow is deleted meanwhile; see delete_flow_and_data.
+-- pass. The batch is locked then, and no flow is deleted meanwhile; see _delete_flow_runs.
 CREATE FUNCTION pgflow._begin_chunk(p_batch_id bigint, p_pass int, p_chunk int)
 RETURNS text
 LANGUAGE plpgsql

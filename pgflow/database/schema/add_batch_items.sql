@@ -2,11 +2,11 @@
 -- run. The n-th mention of an item in a pass is its n-th occurrence, so the input may be in another order than before, or have
 -- grown. `p_items` is an array; `p_keys` has 16 bytes for each item, a hash of its content. `verdict` is 'next', 'repeated' (a
 -- chunk of that number was added before; nothing is changed), or 'taken over' by another pass; `items` is how many the batch
--- has then.
+-- has then, `unwritten` how many of them are not in its files.
 CREATE FUNCTION pgflow.add_batch_items(
   p_batch_id bigint, p_pass int, p_chunk int, p_keys bytea, p_items jsonb, p_item_indexes bigint[]
 )
-RETURNS TABLE (verdict text, added int, items bigint)
+RETURNS TABLE (verdict text, added int, items bigint, unwritten bigint)
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
@@ -78,6 +78,6 @@ BEGIN
       UPDATE pgflow.batches AS b SET items = b.items + added WHERE b.batch_id = p_batch_id;
     END IF;
   END IF;
-  RETURN QUERY SELECT verdict, added, b.items FROM pgflow.batches AS b WHERE b.batch_id = p_batch_id;
+  RETURN QUERY SELECT verdict, added, c.items, c.unwritten FROM pgflow._count_batch_items(p_batch_id) AS c;
 END
 $$;

@@ -1,7 +1,7 @@
 -- Ours: run the failed items of the next runs of a batch again, as one run, in whose place they count from then on; of at most
--- so many items. `verdict` is as in add_batch_items; when nothing is left `added` is 0. What was pruned cannot be run again.
+-- so many items. The result is as in add_batch_items; when nothing is left `added` is 0. What was pruned cannot be run again.
 CREATE FUNCTION pgflow.retry_batch_failures(p_batch_id bigint, p_pass int, p_chunk int, p_limit int)
-RETURNS TABLE (verdict text, added int)
+RETURNS TABLE (verdict text, added int, items bigint, unwritten bigint)
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 SET plan_cache_mode TO force_generic_plan
@@ -60,6 +60,6 @@ BEGIN
       PERFORM pgflow._start_batch_run(p_batch_id, again.items, again.item_indexes, again.keys);
     END IF;
   END IF;
-  RETURN NEXT;
+  RETURN QUERY SELECT verdict, added, c.items, c.unwritten FROM pgflow._count_batch_items(p_batch_id) AS c;
 END
 $$;
