@@ -169,6 +169,25 @@ class RunTimedOutError(PgflowError):
     """Run {run_id} has not ended within {seconds} s; it goes on"""
 
 
+# --- batch ---------------------------------------------------------------------------------------
+
+
+class ItemsUnreadableError(UsageError):
+    """Cannot read items from {source}: {reason}"""
+
+
+class BadLineError(UsageError):
+    """{source}, line {number}: {reason}\n  {text}\n{remedy}"""
+
+
+class OutputRefusedError(UsageError):
+    """The output file {path} {reason}: {remedy}"""
+
+
+class OutputNotWrittenError(PgflowError):
+    """Cannot write to the output file {path}: {reason}. It ends with the last line that was written whole"""
+
+
 # --- worker --------------------------------------------------------------------------------------
 
 
