@@ -185,7 +185,8 @@ class OutputRefusedError(UsageError):
 
 
 class OutputNotWrittenError(PgflowError):
-    """Cannot write to the output file {path}: {reason}. It ends with the last line that was written whole"""
+    """Cannot write to the output file {path}: {reason}. All its lines are whole: once this is mended, go on with \
+--resume"""
 
 
 # --- worker --------------------------------------------------------------------------------------
