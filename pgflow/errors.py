@@ -197,6 +197,23 @@ class BatchTakenOverError(PgflowError):
     """Batch {name} was taken over by another process, or deleted: this one can do nothing more for it"""
 
 
+class ItemsUnreadableError(UsageError):
+    """Cannot read items from {source}: {reason}"""
+
+
+class BadLineError(UsageError):
+    """{source}, line {number}: {reason}\n  {text}\n{remedy}"""
+
+
+class OutputRefusedError(UsageError):
+    """The output file {path} {reason}: {remedy}"""
+
+
+class OutputNotWrittenError(PgflowError):
+    """Cannot write to the output file {path}: {reason}. All its lines are whole: once this is mended, go on with \
+--resume"""
+
+
 # --- worker --------------------------------------------------------------------------------------
 
 

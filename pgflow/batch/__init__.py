@@ -1,1 +1,1 @@
-"""The batch job runner: a function over many items, with a database's memory."""
+"""The batch job runner: a file of items, a function, all cores, and a run that survives what interrupts it."""
