@@ -181,7 +181,13 @@ class BatchNameError(UsageError):
 
 
 class BatchExistsError(UsageError):
-    """{message}"""
+    """Batch {name} exists ({written:,} of {items:,} items written, {failures:,} failed): go on with it with --resume,
+    run \
+what failed again with --retry-failed, or start anew with --overwrite or another --name"""
+
+
+class BatchMismatchError(UsageError):
+    """Batch {name} is of {found}, not of {wanted}: give this one another --name"""
 
 
 class BatchNotFoundError(UsageError):

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pgflow.batch import naming
 from pgflow.batch.halting import Halt
+from pgflow.batch.items import ItemFormat, ItemReader
 from pgflow.batch.timeouts import Timeout
 from pgflow.errors import UsageError
+from pgflow.reference import absolute
+from pgflow.target import BatchTarget
 
 Mode = Literal["new", "resume", "retry_failed", "overwrite"]
 OnBadLine = Literal["fail", "skip"]
@@ -33,7 +37,7 @@ class BatchOptions:
     joblog: str | None = None
     name: str | None = None
     mode: Mode = "new"
-    format: str | None = None
+    format: ItemFormat | None = None
     columns: tuple[str, ...] = ()
     on_bad_line: OnBadLine = "fail"
     limit: int | None = None
@@ -54,3 +58,23 @@ class BatchOptions:
             raise UsageError(message=f"limit must be at least 1, got {self.limit}")
         if self.shuffle and self.keep_order:
             raise UsageError(message="shuffle and keep_order contradict each other: leave one of them out")
+
+    def batch_name(self) -> str:
+        """The name that was given, or one made from target, input and output."""
+        return self.name or naming.default_name(self.target, self.source, self.output or naming.STANDARD)
+
+    def batch_target(self, flow_slug: str) -> BatchTarget:
+        """What workers must know of the batch."""
+        return BatchTarget(
+            flow_slug=flow_slug,
+            target=absolute(self.target),
+            max_attempts=None if self.retries is None else self.retries + 1,
+            timeout=None if self.timeout is None else self.timeout.seconds,
+            memory_limit=self.memory,
+        )
+
+    def reader(self) -> ItemReader:
+        """The items of the input."""
+        return ItemReader(
+            self.source, format=self.format, on_bad_line=self.on_bad_line, columns=self.columns, limit=self.limit
+        )

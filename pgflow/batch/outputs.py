@@ -112,6 +112,18 @@ class LineFile:
                 os.fsync(self._descriptor)
 
 
+def require_vacant(path: str) -> None:
+    """Raises OutputRefusedError for a file that exists, and that ``LineFile.create`` would refuse."""
+    if os.path.lexists(path) and not _is_special(path):
+        raise _refused(path, FileExistsError(errno.EEXIST, "it exists"))
+
+
+def require_unlocked(path: str) -> None:
+    """Raises OutputRefusedError for a file that another is writing to."""
+    if os.path.exists(path):
+        os.close(_opened(path, 0))
+
+
 def _opened(path: str, flags: int) -> int:
     """The file, open for reading and writing and locked against a second writer."""
     try:
