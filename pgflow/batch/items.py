@@ -14,6 +14,7 @@ from pgflow.batch.content import content
 from pgflow.batch.reading import array, csv_rows, jsonl, plain
 from pgflow.batch.reading.record import BrokenInputError, Fault, Record
 from pgflow.batch.reading.source import Source
+from pgflow.batch.shown import shown
 from pgflow.errors import BadLineError, ItemsUnreadableError, OutputNotSerializableError, UsageError
 
 MAX_BAD_LINES = 10
@@ -182,10 +183,5 @@ def _why_not_stored(error: OutputNotSerializableError) -> str:
 
 
 def _shortened(text: bytes | str) -> str:
-    """The beginning of a line, in characters that a terminal shows."""
     start = text[: 4 * MAX_TEXT_CHARACTERS]
-    words = start.decode(errors="replace") if isinstance(start, bytes) else start
-    shown = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words.strip()
-    )
-    return shown if len(shown) <= MAX_TEXT_CHARACTERS else shown[: MAX_TEXT_CHARACTERS - 3] + "..."
+    return shown(start.decode(errors="replace") if isinstance(start, bytes) else start, MAX_TEXT_CHARACTERS)
