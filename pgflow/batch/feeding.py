@@ -174,9 +174,13 @@ class Feeder:
         except BaseException as error:  # noqa: BLE001 - the batch's thread raises it
             self.failure = error
 
+    def waiting(self) -> int:
+        """About how many items are in the database and not written."""
+        return max(self._waiting - self._finished(), 0)
+
     def _has_room(self) -> bool:
         ahead = min(max(LEAST_AHEAD, self._rate() * AHEAD_SECONDS), MOST_AHEAD)
-        return self._waiting - self._finished() < ahead
+        return self.waiting() < ahead
 
     def _turn(self) -> None:
         finished = self._finished()

@@ -15,8 +15,10 @@ from pgflow.cli.program import program
 from pgflow.errors import BatchExistsError, UsageError
 
 if TYPE_CHECKING:
-    from pgflow.batch import Batch
+    from pgflow.batch import Batch, BatchOptions
     from pgflow.batch.options import Mode
+    from pgflow.batch.progress import Display
+    from pgflow.cli.interrupts import Interrupts
 
 ValueT = TypeVar("ValueT")
 _MODE_FLAGS = ("--resume", "--retry-failed", "--overwrite")
@@ -183,41 +185,75 @@ def _mode(*, resume: bool, retry_failed: bool, overwrite: bool) -> Mode:
     return "overwrite" if overwrite else "new"
 
 
-def _run(options: Any, database: str | None, *, is_quiet: bool, as_json: bool) -> None:
+def _run(options: BatchOptions, database: str | None, *, is_quiet: bool, as_json: bool) -> None:
+    from rich.console import Console
+
     from pgflow.batch import Batch
+    from pgflow.batch.progress import display_on
     from pgflow.cli.interrupts import Interrupts
     from pgflow.cli.lines import RelayedLines
 
+    console = Console(stderr=True)
+    display = display_on(console, quiet=is_quiet, plain=options.output is None and sys.stdout.isatty())
     with RelayedLines() as lines:
         batch = Batch(database, options, tell=lambda line: lines.show(line), stderr=lines.writer)
         with Interrupts(batch.end_at_once) as interrupts:
-            interrupts.raise_at_once = True
-            try:
-                batch.start()
-            except BatchExistsError as error:
-                raise UsageError(message=f"{error}\n  {_resume_line(batch, options)}") from None
-            interrupts.raise_at_once = False
+            _start(batch, options, interrupts)
             lines.close_writer()
-            while not batch.is_over:
-                batch.look()
-                if interrupts.wait(LOOK_SECONDS):
-                    lines.show("Interrupted: finishing what runs. Ctrl-C again ends it at once.")
-                    break
+            before, lines.show = lines.show, display.print
+            with display:
+                _watch(batch, display, interrupts)
+            lines.show = before
+            if interrupts.came:
+                lines.show("Interrupted: finishing what runs. Ctrl-C again ends it at once.")
             try:
                 with ending_in_words():
                     batch.stop()
             finally:
-                if not batch.is_complete:
-                    click.echo(f"Batch {batch.name} is not finished. To go on with it:", err=True)
-                    click.echo(f"  {_resume_line(batch, options)}", err=True)
+                _tell(batch, options, is_quiet=is_quiet, as_json=as_json)
     if not batch.is_complete and interrupts.came:
         sys.exit(INTERRUPTED)
-    if batch.failures or not batch.is_complete:
+    if batch.summary().failed or not batch.is_complete:
         sys.exit(RUN_FAILED)
 
 
-def _resume_line(batch: Batch, options: Any) -> str:
+def _start(batch: Batch, options: BatchOptions, interrupts: Interrupts) -> None:
+    """An interrupt ends the start, in which nothing has begun yet."""
+    interrupts.raise_at_once = True
+    try:
+        batch.start()
+    except BatchExistsError as error:
+        raise UsageError(message=f"{error}\n  {_command(batch, options, '--resume')}") from None
+    interrupts.raise_at_once = False
+
+
+def _watch(batch: Batch, display: Display, interrupts: Interrupts) -> None:
+    """Show how far the batch is until it is over, or interrupted."""
+    is_over = False
+    while not is_over:
+        is_over = batch.is_over
+        display.show(batch.look())
+        if not is_over and interrupts.wait(LOOK_SECONDS):
+            return
+
+
+def _tell(batch: Batch, options: BatchOptions, *, is_quiet: bool, as_json: bool) -> None:
+    """What came of it, and the command that goes on; that also when quiet, if the batch is not finished."""
+    going_on = "--retry-failed" if batch.is_complete else "--resume"
+    has_more = not batch.is_complete or batch.summary().failed
+    command = _command(batch, options, going_on) if has_more else None
+    summary = batch.summary(command)
+    if not is_quiet:
+        for line in summary.lines():
+            click.echo(line, err=True)
+    elif not batch.is_complete:
+        click.echo(f"Batch {batch.name} is not finished. To go on with it:\n  {command}", err=True)
+    if as_json:
+        click.echo(summary.to_json())
+
+
+def _command(batch: Batch, options: BatchOptions, going_on: str) -> str:
     """This command, going on."""
     arguments = [argument for argument in sys.argv[1:] if argument not in _MODE_FLAGS]
     named = [] if options.name or options.output else ["--name", batch.name]
-    return f"{program()} {shlex.join([*arguments, *named, '--resume'])}"
+    return f"{program()} {shlex.join([*arguments, *named, going_on])}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pgflow.batch import Batch, BatchOptions
 from tests.support.batch import TARGETS, Job, indexes, ok, read
 from tests.support.cli import PGFLOW, call, environment
 from tests.support.worker import runs_in
@@ -151,9 +152,12 @@ def test_too_many_failures_halt_it_and_it_goes_on_when_told(job: Job, when: str)
     job.write([1] * 5 + [2] * 2000)
     result = ok(job.run("--halt", f"{when},fail=3", slots=1), expected=1)
     assert "halting" in result.stderr
-    assert "To go on with it:" in result.stderr
+    assert "to go on:" in result.stderr
     assert len(job.results()) + len(read(job.errors)) < 2005
-    ok(call(*shlex.split(result.stderr.strip().splitlines()[-1])[3:], "--halt", "soon,fail=999", url=job.url), expected=1)
+    ok(
+        call(*shlex.split(result.stderr.strip().splitlines()[-1])[3:], "--halt", "soon,fail=999", url=job.url),
+        expected=1,
+    )
     assert (len(job.results()), len(read(job.errors))) == (2000, 5)
 
 
@@ -218,3 +222,74 @@ def test_a_dry_run_writes_nothing_and_needs_no_database(job: Job) -> None:
     assert "items     5" in result.stdout
     assert "60 s at most, 1 GiB of memory, 1 attempt\n" in result.stdout
     assert not job.output.exists()
+
+
+def test_the_summary_is_for_people_and_as_json_for_programs(job: Job) -> None:
+    job = of(job, "odd_fails")
+    job.write(range(6))
+    result = ok(job.run("--json", "--name", "told"), expected=1)
+    summary = json.loads(result.stdout)
+    assert (summary["name"], summary["items"], summary["done"], summary["failed"]) == ("told", 6, 3, 3)
+    assert (summary["causes"][0]["count"], summary["durations"]["count"]) == (3, 6)
+    assert "told: 3 of 6 done, 3 failed" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].endswith("--retry-failed")
+    again = ok(job.run("--name", "told", "--retry-failed", "--quiet"), expected=1)
+    assert (again.stdout, again.stderr) == ("", "")
+
+
+def test_the_joblog_has_a_row_for_each_item(job: Job, tmp_path: Path) -> None:
+    job = of(job, "obey")
+    job.write([{"name": 0, "sleep": 0.1}, {"name": 1, "exit": 3}])
+    log = tmp_path / "log.tsv"
+    ok(job.run("--joblog", str(log)), expected=1)
+    header, *rows = [line.split("\t") for line in log.read_text().splitlines()]
+    by_seq = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert (by_seq["1"]["Exitval"], by_seq["2"]["Exitval"]) == ("0", "3")
+    assert 0.1 <= float(by_seq["1"]["JobRuntime"]) < 5
+    assert int(by_seq["1"]["PeakRSS"]) > 1 << 20
+    assert by_seq["1"]["Command"].startswith(f"{TARGETS}:obey {{")
+    ok(job.run("--retry-failed"), expected=1)  # the log goes on although it is not named again
+    assert len(log.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "items"),
+    [
+        ("rows.csv", "a,b\n1,x\n2,y\n", [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]),
+        ("array.json", '[1, {"x": [2]}]', [1, {"x": [2]}]),
+        ("words.txt", "one\ntwo\n", ["one", "two"]),
+    ],
+)
+def test_items_come_from_files_of_all_kinds(
+    database_url: str, tmp_path: Path, name: str, text: str, items: list[object]
+) -> None:
+    source, output = tmp_path / name, tmp_path / "out.jsonl"
+    source.write_text(text)
+    arguments = ["batch", f"{TARGETS}:same", "--input", str(source), "--output", str(output), "--keep-order"]
+    ok(call(*arguments, "--slots", "1", url=database_url))
+    assert [line["output"] for line in read(output)] == items
+
+
+def test_a_bad_line_ends_it_or_is_left_out_as_wanted(job: Job) -> None:
+    job.input.write_text("1\nnonsense\n3\n")
+    result = ok(job.run(), expected=2)
+    assert "items.jsonl, line 2:" in result.stderr
+    assert "nonsense" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].endswith("--resume")
+    result = ok(job.run("--resume", "--on-bad-line", "skip"))
+    assert job.outputs() == [2, 6]
+    assert "1 bad lines skipped" in result.stderr
+
+
+def test_an_input_without_items_is_told(job: Job) -> None:
+    job.write([])
+    assert "it is empty" in ok(job.run(), expected=2).stderr
+    assert "Cannot read items from" in ok(call(*job.arguments()[:2], "--input", "/nowhere", url=job.url), 2).stderr
+
+
+def test_a_batch_runs_from_python(job: Job) -> None:
+    job.write(range(5))
+    options = BatchOptions(target=f"{TARGETS}:odd_fails", source=str(job.input), output=str(job.output), slots=1)
+    summary = Batch(job.url, options).run()
+    assert (summary.done, summary.failed, summary.left) == (3, 2, 0)
+    assert job.outputs() == [0, 2, 4]

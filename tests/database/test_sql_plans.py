@@ -243,7 +243,9 @@ def core_claims(core: Core, expected: int) -> None:
 
 def feed_batch(core: Core, chunks: int, size: int = 1000) -> None:
     """Add chunks of new items to a batch, of which the first are older."""
-    core.rows("SELECT pgflow.create_batch('b', 'batch_b', 'f', 'f', '{}', '{}') WHERE NOT EXISTS (SELECT FROM pgflow.batches)")
+    core.rows(
+        "SELECT pgflow.create_batch('b', 'batch_b', 'f', 'f', '{}', '{}') WHERE NOT EXISTS (SELECT FROM pgflow.batches)"
+    )
     core.rows(
         """
         SELECT pgflow.add_batch_items(

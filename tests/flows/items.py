@@ -12,6 +12,10 @@ def double(item: Any) -> Any:
     return item * 2
 
 
+def same(item: Any) -> Any:
+    return item
+
+
 def odd_fails(item: int) -> int:
     if item % 2:
         raise ValueError(f"{item} is odd")

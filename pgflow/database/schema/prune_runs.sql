@@ -18,7 +18,8 @@ BEGIN
     FROM pgflow.runs AS r
     WHERE r.ctid > p_after
       AND coalesce(r.completed_at, r.failed_at) < now() - p_older_than
-      AND NOT EXISTS (SELECT FROM pgflow.batch_runs AS b WHERE b.run_id = r.run_id AND b.unwritten > 0)
+      -- Not as NOT EXISTS, which may become a join that does not go through the table in its order.
+      AND coalesce((SELECT b.unwritten FROM pgflow.batch_runs AS b WHERE b.run_id = r.run_id), 0) = 0
     LIMIT p_limit
     FOR UPDATE SKIP LOCKED
   ) AS r;
