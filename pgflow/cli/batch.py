@@ -186,20 +186,16 @@ def _mode(*, resume: bool, retry_failed: bool, overwrite: bool) -> Mode:
 
 
 def _run(options: BatchOptions, database: str | None, *, is_quiet: bool, as_json: bool) -> None:
-    from rich.console import Console
-
     from pgflow.batch import Batch
-    from pgflow.batch.progress import display_on
     from pgflow.cli.interrupts import Interrupts
     from pgflow.cli.lines import RelayedLines
 
-    console = Console(stderr=True)
-    display = display_on(console, quiet=is_quiet, plain=options.output is None and sys.stdout.isatty())
     with RelayedLines() as lines:
         batch = Batch(database, options, tell=lambda line: lines.show(line), stderr=lines.writer)
         with Interrupts(batch.end_at_once) as interrupts:
             _start(batch, options, interrupts)
             lines.close_writer()
+            display = _display(is_quiet=is_quiet, prints_results=options.output is None)
             before, lines.show = lines.show, display.print
             with display:
                 _watch(batch, display, interrupts)
@@ -225,6 +221,15 @@ def _start(batch: Batch, options: BatchOptions, interrupts: Interrupts) -> None:
     except BatchExistsError as error:
         raise UsageError(message=f"{error}\n  {_command(batch, options, '--resume')}") from None
     interrupts.raise_at_once = False
+
+
+def _display(*, is_quiet: bool, prints_results: bool) -> Display:
+    """Made, and rich imported, once items run."""
+    from rich.console import Console
+
+    from pgflow.batch.progress import display_on
+
+    return display_on(Console(stderr=True), quiet=is_quiet, plain=prints_results and sys.stdout.isatty())
 
 
 def _watch(batch: Batch, display: Display, interrupts: Interrupts) -> None:
