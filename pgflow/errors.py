@@ -169,6 +169,57 @@ class RunTimedOutError(PgflowError):
     """Run {run_id} has not ended within {seconds} s; it goes on"""
 
 
+# --- batches -------------------------------------------------------------------------------------
+
+
+class BatchTargetError(UsageError):
+    """{target} cannot be the target of a batch: {reason}"""
+
+
+class BatchNameError(UsageError):
+    """Batch name {name!r} {fault}"""
+
+
+class BatchExistsError(UsageError):
+    """Batch {name} exists ({written:,} of {items:,} items written, {failures:,} failed): go on with it with --resume,
+    run \
+what failed again with --retry-failed, or start anew with --overwrite or another --name"""
+
+
+class BatchMismatchError(UsageError):
+    """Batch {name} is of {found}, not of {wanted}: give this one another --name"""
+
+
+class BatchNotFoundError(UsageError):
+    """There is no batch {name} in the database {target}"""
+
+
+class BatchItemError(UsageError):
+    """Item {index} of the input cannot be stored: {reason}: {item}. Mend it, or leave such items out with \
+--on-bad-line skip"""
+
+
+class BatchTakenOverError(PgflowError):
+    """Batch {name} was taken over by another process, or deleted: this one can do nothing more for it"""
+
+
+class ItemsUnreadableError(UsageError):
+    """Cannot read items from {source}: {reason}"""
+
+
+class BadLineError(UsageError):
+    """{source}, line {number}: {reason}\n  {text}\n{remedy}"""
+
+
+class OutputRefusedError(UsageError):
+    """The output file {path} {reason}: {remedy}"""
+
+
+class OutputNotWrittenError(PgflowError):
+    """Cannot write to the output file {path}: {reason}. All its lines are whole: once this is mended, go on with \
+--resume"""
+
+
 # --- worker --------------------------------------------------------------------------------------
 
 

@@ -57,3 +57,35 @@ def parse_duration(text: str | float) -> float:
     if match is None:
         raise ValueError(f"must be a duration such as 30s, 5m or a number of seconds, got {text!r}")
     return float(match["number"]) * _SECONDS[match["unit"]]
+
+
+def format_duration(seconds: float) -> str:
+    """``350 us``, ``1.6 ms``, ``0.53 s``, ``12.3 s``, then as a clock has it, for people."""
+    if seconds < 0.0995:
+        return (
+            f"{seconds * 1e3:.{1 if seconds < 0.00995 else 0}f} ms"
+            if seconds >= 0.0009995
+            else f"{seconds * 1e6:.0f} us"
+        )
+    if seconds < 59.95:
+        return f"{seconds:.{2 if seconds < 9.995 else 1}f} s"
+    return format_clock(seconds)
+
+
+def format_clock(seconds: float) -> str:
+    """``0:35``, ``1:02:03`` or ``2d 03:04``, for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, day_hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {day_hours:02d}:{minutes:02d}"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_rate(per_second: float) -> str:
+    """``1,203/s``, ``2.5/s`` or, of what is slower, ``12/min`` or ``3.0/h``, for people."""
+    rate, unit = per_second, "s"
+    for slower, factor in (("min", 60), ("h", 60)):
+        if rate < 1:
+            rate, unit = rate * factor, slower
+    return f"{rate:,.0f}/{unit}" if rate >= 9.95 else f"{rate:.1f}/{unit}"

@@ -1,7 +1,9 @@
-"""References to flows, ``package.module:flow`` or ``path/file.py:flow``: loading by one, and making one."""
+"""References to flows, ``package.module:flow`` or ``path/file.py:flow``: loading by one, and making one. The same for
+functions."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -35,8 +37,32 @@ def load_flow(reference: str) -> Flow:
     text and its place in the user's code, for whatever the import raised but a KeyboardInterrupt.
     """
     where, name = _split(reference)
-    module = _import_file(where, reference) if where.endswith(".py") else _import_module(where, reference)
-    return _flow_in(module, name, where, reference)
+    return _flow_in(_import(where, reference), name, where, reference)
+
+
+def load_object(reference: str) -> object:
+    """Import the module or file and return what has the name in it, or, without a name, the only flow.
+
+    Raises as ``load_flow`` does.
+    """
+    where, name = _split(reference)
+    module = _import(where, reference)
+    found = _attribute(module, name, reference) if name else _flow_in(module, name, where, reference)
+    if found is _MISSING:
+        close = difflib.get_close_matches(name, vars(module), n=1)
+        hint = f"did you mean {where}:{close[0]}?" if close else "define it there, or give another name"
+        raise FlowNotFoundError(message=f"There is no {name!r} in {where}: {hint}")
+    return found
+
+
+def absolute(reference: str) -> str:
+    """The same reference, with the whole path of a file, as it is from any folder."""
+    where, colon, name = reference.rpartition(":")
+    if reference.endswith(".py"):
+        where, colon, name = reference, "", ""
+    if not where.endswith(".py"):
+        return reference
+    return f"{os.path.realpath(os.path.expanduser(where))}{colon}{name}"
 
 
 def reference_of(flow: Flow) -> str:
@@ -80,6 +106,15 @@ def _split(reference: str) -> tuple[str, str]:
         return where, name
     hint = f"did you mean {where}.py?" if os.path.isfile(f"{where}.py") else "package.module:flow or path/file.py:flow"
     raise FlowNotFoundError(message=f"{reference!r} is no reference to a flow: {hint}")
+
+
+def _import(where: str, reference: str) -> ModuleType:
+    return _import_file(where, reference) if where.endswith(".py") else _import_module(where, reference)
+
+
+def _attribute(module: ModuleType, name: str, reference: str) -> object:
+    with _import_errors(reference):  # the module's own __getattr__ may import, and raise anything
+        return getattr(module, name, _MISSING)
 
 
 def _import_file(where: str, reference: str) -> ModuleType:
@@ -202,8 +237,7 @@ def _flow_in(module: ModuleType, name: str, where: str, reference: str) -> Flow:
     listed = " or ".join(f"{where}:{key}" for key in flows)
     remedy = f"did you mean {listed}?" if flows else 'it has no flow, as in flow = Flow("slug")'
     if name:
-        with _import_errors(reference):  # the module's own __getattr__ may import, and raise anything
-            found = getattr(module, name, _MISSING)
+        found = _attribute(module, name, reference)
         if isinstance(found, Flow):
             return found
         fault = "is not there" if found is _MISSING else f"is of type {type(found).__name__}, not a Flow"

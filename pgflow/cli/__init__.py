@@ -12,6 +12,7 @@ from pgflow.cli.failures import ending_in_words
 
 _COMMANDS = {
     "run": ("pgflow.cli.run", "Start a run and a worker, watch it, print its output."),
+    "batch": ("pgflow.cli.batch", "Run a function over a file of items, on all cores."),
     "worker": ("pgflow.cli.worker", "Serve flows until told to stop."),
     "start": ("pgflow.cli.start", "Start a run for workers elsewhere."),
     "compile": ("pgflow.cli.compile", "Define a flow in the database, or print its SQL."),

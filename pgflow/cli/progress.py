@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -23,8 +22,9 @@ from rich.table import Column
 from rich.text import Text
 
 from pgflow.client import StepProgress
+from pgflow.quantity import format_clock, format_rate
+from pgflow.terminal import ECHO_COLUMNS, LINE_SECONDS, OTHER_LINES, is_watched
 
-LINE_SECONDS = 10.0
 _MARKS = {
     "created": Text("·", style="dim"),
     "completed": Text("✓", style="green"),
@@ -34,8 +34,6 @@ _MARKS = {
 _STATES = {"created": "waiting", "started": "running", "completed": "done"}
 _STOPPED = Text("-", style="dim")
 _NAME_COLUMNS = 8
-_ECHO_COLUMNS = 2
-_OTHER_LINES = 2
 
 
 class Display(Protocol):
@@ -52,8 +50,7 @@ class Display(Protocol):
 
 def display_on(console: Console) -> Display:
     """Bars where somebody looks at them, else lines."""
-    # is_interactive alone: FORCE_COLOR makes a terminal of everything.
-    return Bars(console) if console.is_interactive and sys.stderr.isatty() else Lines(console)
+    return Bars(console) if is_watched(console) else Lines(console)
 
 
 class Bars:
@@ -120,9 +117,8 @@ class _Fitted:
         self._rows = rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = self._rows.make_tasks_table(self._with_room(console.height - _OTHER_LINES))
-        # The terminal's echo of ^C would push full rows down a line, and the uppermost would stay behind.
-        yield Constrain(table, options.max_width - _ECHO_COLUMNS)
+        table = self._rows.make_tasks_table(self._with_room(console.height - OTHER_LINES))
+        yield Constrain(table, options.max_width - ECHO_COLUMNS)
 
     def _with_room(self, lines: int) -> list[Task]:
         """All rows, but while there are too many for the lines, as few of the finished ones as need be."""
@@ -165,8 +161,7 @@ class _Rate(ProgressColumn):
         step: StepProgress | None = task.fields.get("step")
         if step is None or step.kind == "single" or task.stop_time is not None or not task.speed:
             return Text("")
-        rate = f"{task.speed:,.0f}/s" if task.speed >= 10 else f"{task.speed:.1f}/s"
-        return Text(f"{rate}, {_duration(task.time_remaining or 0)} left", style="cyan")
+        return Text(f"{format_rate(task.speed)}, {format_clock(task.time_remaining or 0)} left", style="cyan")
 
 
 class Lines:
@@ -212,9 +207,3 @@ def _summary(step: StepProgress) -> str:
     notes = [f"{step.failed:,} failed"] if step.failed and step.kind == "map" else []
     notes += [f"{step.retries:,} retried"] if step.retries else []
     return f"{words} ({', '.join(notes)})" if notes else words
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

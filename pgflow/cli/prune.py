@@ -34,4 +34,7 @@ def prune(older_than: float, database: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(pruned)))
     else:
-        click.echo(f"deleted: {pruned.runs:,} runs, {pruned.messages:,} archived messages, {pruned.workers:,} workers")
+        click.echo(
+            f"deleted: {pruned.runs:,} runs, {pruned.messages:,} archived messages, {pruned.workers:,} workers, "
+            f"{pruned.batches:,} batches"
+        )

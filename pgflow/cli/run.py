@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from pgflow.cli.options import (
     read_input,
     slots_option,
 )
+from pgflow.cli.program import program
 from pgflow.errors import DatabaseError, UsageError
 
 if TYPE_CHECKING:
@@ -126,15 +125,7 @@ def _say_how_to_continue(flow: str, run_id: str, *, slots: int | None, no_preloa
     arguments += ["--slots", str(slots)] if slots is not None else []
     arguments += ["--no-preload"] if no_preload else []
     arguments += ["--database", database] if database is not None else []
-    click.echo(f"Run {run_id} is not finished. To go on with it:\n  {_program()} {shlex.join(arguments)}", err=True)
-
-
-def _program() -> str:
-    """How this program was called, for a command that can be pasted into the same shell."""
-    typed = sys.argv[0]
-    if os.path.basename(typed) == "__main__.py":
-        return shlex.join([sys.executable, "-m", "pgflow"])
-    return "pgflow" if shutil.which("pgflow") == typed else shlex.quote(typed)
+    click.echo(f"Run {run_id} is not finished. To go on with it:\n  {program()} {shlex.join(arguments)}", err=True)
 
 
 def _report(client: Client, ended: Run) -> None:

@@ -15,7 +15,15 @@ from pgflow.cli.options import (
 
 
 @click.command()
-@click.argument("flows", metavar="FLOW...", nargs=-1, required=True)
+@click.argument("flows", metavar="[FLOW...]", nargs=-1)
+@click.option(
+    "--batch",
+    "batches",
+    metavar="NAME",
+    multiple=True,
+    help="Work on the items of a batch that `pgflow batch` feeds elsewhere; repeatable. Its target is loaded here: a "
+    "file must have the same absolute path.",
+)
 @database_option
 @slots_option
 @limit_options
@@ -30,6 +38,7 @@ from pgflow.cli.options import (
 @no_preload_option
 def worker(
     flows: tuple[str, ...],
+    batches: tuple[str, ...],
     database: str | None,
     slots: int | None,
     grace: float | None,
@@ -41,12 +50,13 @@ def worker(
     max_memory_per_process: int | None,
     min_free_memory: int | None,
 ) -> None:
-    """Serve FLOWs until SIGTERM, SIGHUP or Ctrl-C, then finish what runs and end with 0.
+    """Serve FLOWs and batches until SIGTERM, SIGHUP or Ctrl-C, then finish what runs and end with 0.
 
     A second signal ends at once: what still runs is killed and handed back to the queue.
     """
     import logging
 
+    from pgflow.database.batches import references
     from pgflow.database.choice import open_database
     from pgflow.process import descriptors
     from pgflow.worker import available_cores
@@ -54,24 +64,26 @@ def worker(
     from pgflow.worker.options import Options
     from pgflow.worker.stopping import StopRequest, stop_on_signals
 
+    if not (flows or batches):
+        raise click.UsageError("Name a FLOW, or a batch with --batch NAME.")
     log_to_stderr(logging.INFO)
-    options = Options(
-        flows=flows,
-        slots=slots or available_cores(),
-        preload=not no_preload,
-        allow_data_loss=allow_data_loss,
-        memory=memory,
-        address_space=max_address_space,
-        tasks_per_process=max_tasks_per_process,
-        memory_per_process=max_memory_per_process,
-        min_free_memory=min_free_memory,
-        grace=grace,
-    )
-    descriptors.allow(options.files)
     request = StopRequest()
-
-    def on_ready(flow_slugs: list[str]) -> None:
-        click.echo(f"ready: {', '.join(flow_slugs)} on {options.slots} slots", err=True)
-
     with stop_on_signals(request), open_database(database, max_connections=CONNECTIONS) as opened:
+        options = Options(
+            flows=(*flows, *references(opened, batches)),
+            slots=slots or available_cores(),
+            preload=not no_preload,
+            allow_data_loss=allow_data_loss,
+            memory=memory,
+            address_space=max_address_space,
+            tasks_per_process=max_tasks_per_process,
+            memory_per_process=max_memory_per_process,
+            min_free_memory=min_free_memory,
+            grace=grace,
+        )
+        descriptors.allow(options.files)
+
+        def on_ready(flow_slugs: list[str]) -> None:
+            click.echo(f"ready: {', '.join(flow_slugs)} on {options.slots} slots", err=True)
+
         serve(opened, options, on_ready, request)

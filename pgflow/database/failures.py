@@ -16,6 +16,7 @@ _DATA_CLASSES = {
     "54",  # program limit exceeded
     "P0",  # raised by a function
 }
+_VALUE_CLASSES = {"22", "54"}
 _INTERNAL_CLASS = "XX"
 _TOO_MUCH = {"53200", "57014"}
 """Out of memory; canceled, as by a statement timeout."""
@@ -28,6 +29,16 @@ def is_data_error(error: Exception) -> bool:
     revoked, a function is being replaced. A lost connection has no SQLSTATE.
     """
     return _sqlstate_class(error) in _DATA_CLASSES
+
+
+def is_bad_value(error: Exception) -> bool:
+    """Whether PostgreSQL cannot hold a value that the statement brought."""
+    return _sqlstate_class(error) in _VALUE_CLASSES
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether the role may not do it, or what it calls is not there: somebody has to change something."""
+    return _sqlstate_class(error) == "42"
 
 
 def is_internal_error(error: Exception) -> bool:

@@ -13,7 +13,8 @@ from pgflow.errors import NotInContractError, SchemaMissingError
 
 RUNS_AT_ONCE = 500
 MESSAGES_AT_ONCE = 5_000
-"""How many runs, and how many archived messages of each flow, one transaction deletes."""
+KEYS_AT_ONCE = 50_000
+"""How many runs, archived messages of each flow, and items of batches that are remembered, one transaction deletes."""
 
 
 @dataclass(slots=True)
@@ -23,11 +24,12 @@ class Pruned:
     runs: int = 0
     messages: int = 0
     workers: int = 0
+    batches: int = 0
 
 
 def prune(database: Database, older_than: float, tell: Callable[[Pruned], None] = lambda _pruned: None) -> Pruned:
-    """Delete runs that ended, messages that were archived and workers that were last heard of more than ``older_than``
-    seconds ago. ``tell`` is called after each transaction.
+    """Delete runs that ended, messages that were archived, workers that were last heard of and batches that were last
+    worked for more than ``older_than`` seconds ago. ``tell`` is called after each transaction.
 
     Runs that go on are kept, whatever their age. What is interrupted is done so far.
 
@@ -47,6 +49,11 @@ def prune(database: Database, older_than: float, tell: Callable[[Pruned], None] 
         tell(pruned)
     while count := _call(database, "prune_workers", older_than, 1)["pruned"]:
         pruned.workers += count
+        tell(pruned)
+    row = {"items": KEYS_AT_ONCE}
+    while row["items"] >= KEYS_AT_ONCE:
+        row = _call(database, "prune_batches", older_than, KEYS_AT_ONCE)
+        pruned.batches += row["batches"]
         tell(pruned)
     return pruned
 

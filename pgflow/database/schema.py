@@ -21,7 +21,7 @@ from psycopg.sql import SQL
 from pgflow._version import VERSION as PGFLOW_VERSION
 from pgflow.errors import SchemaError, SchemaMissingError, SchemaTooNewError
 
-VERSION = 4
+VERSION = 5
 """The version of the schema that this code installs and knows. A release that changes any of the SQL has a new one;
 what its tables need is in ``schema/migrations/<version>.sql``."""
 
@@ -35,6 +35,8 @@ FUNCTION_FILES = (
     # Definition
     "create_flow",
     "add_step",
+    "_delete_batches",
+    "_delete_flow_runs",
     "delete_flow_and_data",
     "is_local",
     "_pattern_shape",
@@ -129,10 +131,22 @@ FUNCTION_FILES = (
     "_requeue_open_tasks",
     "cancel_run",
     "retry_run",
+    # Batches
+    "create_batch",
+    "delete_batch",
+    "begin_batch_pass",
+    "touch_batch",
+    "_begin_chunk",
+    "_count_batch_items",
+    "_start_batch_run",
+    "add_batch_items",
+    "retry_batch_failures",
+    "mark_batch_written",
     # Maintenance
     "requeue_stalled_tasks",
     "setup_requeue_stalled_tasks_cron",
     "_delete_runs",
+    "prune_batches",
     "prune_data_older_than",
     "prune_runs",
     "prune_archives",

@@ -83,6 +83,7 @@ class Worker:
         )
         self._stderr = stderr
         self._process: subprocess.Popen[str] | None = None
+        self._is_launched = False
         self.flow_slugs: list[str] = []
         """The slugs of the flows served, once started."""
 
@@ -92,6 +93,26 @@ class Worker:
         Raises what keeps it from serving: FlowNotFoundError, FlowImportError, FlowDefinitionError,
         FlowShapeMismatchError, DatabaseError or WorkerStartError.
         """
+        if not self._is_launched:
+            self.launch()
+        self._is_launched = False
+        assert self._process is not None
+        assert self._process.stdout is not None
+        try:
+            line = self._process.stdout.readline()
+        except BaseException:  # Ctrl-C while the flows are imported
+            self.stop(timeout=0)
+            raise
+        answer = json.loads(line) if line else None
+        if answer is None or "error" in answer:
+            self._abandon_start(answer)
+        else:
+            self.flow_slugs = answer["ready"]
+        return self
+
+    def launch(self) -> None:
+        """Begin to start the dispatcher, for who has something else to do meanwhile; ``start`` then waits for it, and
+        raises what keeps it from serving."""
         if self._process is not None:
             raise WorkerStartError(message="This worker has been started already")
         self._process = subprocess.Popen(
@@ -105,22 +126,11 @@ class Worker:
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which then calls stop
         )
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            # stdin stays open: its end tells the dispatcher that this process is gone.
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(self._order() + "\n")
-                self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BaseException:  # Ctrl-C while the flows are imported
-            self.stop(timeout=0)
-            raise
-        answer = json.loads(line) if line else None
-        if answer is None or "error" in answer:
-            self._abandon_start(answer)
-        else:
-            self.flow_slugs = answer["ready"]
-        return self
+        # stdin stays open: its end tells the dispatcher that this process is gone.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(self._order() + "\n")
+            self._process.stdin.flush()
+        self._is_launched = True
 
     def _order(self) -> str:
         return json.dumps({"database": self._database.order(), "options": self._options.to_order()})
@@ -167,7 +177,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()
-        self._process = None
+        self._process, self._is_launched = None, False
         self._close_database()
         return process.returncode
 

@@ -28,7 +28,7 @@ from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
 from pgflow.outcome import Completed, Failed
 from pgflow.process import memory, stack, subreaper
-from pgflow.reference import load_flow
+from pgflow.target import load
 from pgflow.worker import leftovers
 from pgflow.worker.hygiene import Baseline
 from pgflow.worker.logbook import Logbook
@@ -96,7 +96,7 @@ class _Process:
     def flows(self) -> dict[str, Flow]:
         """The flows by slug; imported already where the forkserver preloaded them."""
         if self._flows is None:
-            loaded = [load_flow(reference) for reference in self.settings.references]
+            loaded = [load(reference) for reference in self.settings.references]
             self._flows = {flow.slug: flow for flow in loaded}
         return self._flows
 

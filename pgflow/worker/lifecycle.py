@@ -66,11 +66,8 @@ def serve(
             message=f"A worker needs a database with max_connections of at least {CONNECTIONS}, one for each of its "
             f"threads, got {database.max_connections}"
         )
-    with database.connection() as connection:
-        schema.ensure(connection)
-        capable = capabilities.look(connection)
     with _watched() as watcher:
-        _serve(database, capable, options, on_ready, request, watcher)
+        _serve(database, options, on_ready, request, watcher)
 
 
 @contextlib.contextmanager
@@ -87,7 +84,6 @@ def _watched() -> Iterator[Watcher]:
 
 def _serve(
     database: Database,
-    capable: Capabilities,
     options: Options,
     on_ready: Callable[[list[str]], None],
     request: StopRequest,
@@ -103,6 +99,9 @@ def _serve(
     )
     pool.start()
     try:
+        with database.connection() as connection:  # while the forkserver imports the flows
+            schema.ensure(connection)
+            capable = capabilities.look(connection)
         flows = _learn_flows(pool, request)
         _limit(pool, options, flows)
         _compile(database, flows, allow_data_loss=options.allow_data_loss)

@@ -43,7 +43,7 @@ def _preload(order: str) -> None:
 
     import pebble.pool.process  # noqa: F401 - else each pool process imports it by itself: 10 ms of CPU
 
-    from pgflow.reference import load_flow
+    from pgflow.target import load
     from pgflow.worker import ancestor, child
 
     importing = Path(wanted["importing"])
@@ -52,7 +52,7 @@ def _preload(order: str) -> None:
         # The first pool process imports the module again and reports the failure in full; here it would end
         # the forkserver.
         with contextlib.suppress(BaseException):
-            load_flow(reference)
+            load(reference)
         _note(importing, "")
     child.threads_lost = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     # The dispatcher decides when its processes end: a SIGTERM or SIGHUP to the whole group (systemd, a closing

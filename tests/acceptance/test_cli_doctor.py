@@ -114,9 +114,10 @@ def test_prune_deletes_what_has_ended(database_url: str) -> None:
         core.rows("UPDATE pgflow.workers SET last_heartbeat_at = now() - interval '2 minutes'")
         going = core.start("f", 2)
         result = call("prune", "--older-than", "1h", url=database_url)
-        assert (result.returncode, result.stdout) == (0, "deleted: 0 runs, 0 archived messages, 0 workers\n")
+        assert (result.returncode, result.stdout) == (0, "deleted: 0 runs, 0 archived messages, 0 workers, 0 batches\n")
         result = call("prune", "--older-than", "0", "--json", url=database_url)
-        assert (result.returncode, json.loads(result.stdout)) == (0, {"runs": 1, "messages": 1, "workers": 1})
+        deleted = {"runs": 1, "messages": 1, "workers": 1, "batches": 0}
+        assert (result.returncode, json.loads(result.stdout)) == (0, deleted)
         assert core.run(going)["status"] == "started"
     result = call("prune", "--older-than", "soon", url=database_url)
     assert (result.returncode, "must be a duration such as 30s, 5m" in result.stderr) == (2, True)

@@ -33,11 +33,13 @@ OURS = {
     "_hand_back_tasks", "_keep_messages_invisible", "_lock_messages", "_look_at_tasks", "_tell_hand_backs", "renew_tasks",
     "requeue_tasks", "_tell_cancelled_attempts", "_fail_late_tasks", "_give_up_tasks", "_check_lengths",
     "_lock_visible_messages", "_hide_messages", "_set_aside_messages", "_delete_runs", "prune_runs", "prune_archives", "prune_workers",
+    "create_batch", "begin_batch_pass", "touch_batch", "_begin_chunk", "_count_batch_items", "_start_batch_run", "add_batch_items",
+    "retry_batch_failures", "mark_batch_written", "_delete_batches", "_delete_flow_runs", "delete_batch", "prune_batches",
 }  # fmt: skip
 """The functions that the contract does not know, or not as part of the core."""
 OUR_TABLES = {
     "schema_versions", "run_keys", "task_attempts", "recording_steps", "run_interventions", "waiting_workers",
-    "worker_processes",
+    "worker_processes", "batches", "batch_files", "batch_keys", "batch_runs",
 }  # fmt: skip
 
 
@@ -197,7 +199,7 @@ def test_an_upgrade_keeps_the_rights_that_were_granted_and_gives_no_others(older
 
 
 def test_an_upgrade_that_fails_leaves_everything_as_it_was(older: Core) -> None:
-    older.rows("CREATE TABLE pgflow.worker_processes ()")  # in a migration's way
+    older.rows("CREATE TABLE pgflow.batches ()")  # in a migration's way
     number = older.value("SELECT max(version) FROM pgflow.schema_versions")
     with connect(older.url) as connection:
         with pytest.raises(psycopg.errors.DuplicateTable):

@@ -241,6 +241,47 @@ def core_claims(core: Core, expected: int) -> None:
     assert len(core.claim("later", BATCH)) == expected
 
 
+def feed_batch(core: Core, chunks: int, size: int = 1000) -> None:
+    """Add chunks of new items to a batch, of which the first are older."""
+    core.rows(
+        "SELECT pgflow.create_batch('b', 'batch_b', 'f', 'f', '{}', '{}') WHERE NOT EXISTS (SELECT FROM pgflow.batches)"
+    )
+    core.rows(
+        """
+        SELECT pgflow.add_batch_items(
+          b.batch_id, 1, (b.chunks + n)::int,
+          (SELECT string_agg(decode(md5((b.chunks + n) || ' ' || i), 'hex'), '') FROM generate_series(1, %s) AS i),
+          (SELECT jsonb_agg(i) FROM generate_series(1, %s) AS i),
+          (SELECT array_agg(i) FROM generate_series(1, %s) AS i)
+        )
+        FROM pgflow.batches AS b CROSS JOIN generate_series(1, %s) AS n
+        """,
+        *(size, size, size, chunks),
+    )
+
+
+@pytest.mark.parametrize("when_analysed", ["never", "tiny", "late"])
+def test_a_batch_reads_its_chunk_and_its_page_alone(core: Core, when_analysed: str) -> None:
+    core.flow("batch_b", "item*")
+    feed_batch(core, 1, size=1)
+    if when_analysed == "tiny":
+        core.rows("VACUUM ANALYZE")
+    feed_batch(core, 20)
+    if when_analysed == "late":
+        core.rows("VACUUM ANALYZE")
+    batch_id = core.value("SELECT batch_id FROM pgflow.batches")
+    core.complete(core.claim("batch_b", BATCH), [1] * BATCH)
+    read = rows_read(core, lambda: feed_batch(core, 1, size=100))
+    assert sum(read.values()) < 100 * ROWS_PER_TASK, read
+    page = {"batch_id": batch_id, "limit": 2000, "bytes": 1 << 20, "in_order": False}
+    read = rows_read(core, lambda: look(core, "finished_batch_items", **page))
+    # Two runs have something new, one of a single item and one of a thousand: no item of the others is looked at.
+    assert sum(read.values()) < 2 * 1000 + 100 * BATCH, read
+    core.claim("batch_b", BATCH)
+    read = rows_read(core, lambda: look(core, "running_batch_items", flow_slug="batch_b", limit=5))
+    assert sum(read.values()) < 20 * BATCH, read
+
+
 def test_hot_functions_plan_alike_and_do_not_compile(core: Core) -> None:
     """Their costs are counted in rows, which made PostgreSQL compile every statement: 472 us a completion instead of 110."""
     settings = {

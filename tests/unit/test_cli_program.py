@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgflow.cli.run import _program
+from pgflow.cli.program import program
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_program_on_the_path_is_named_without_it(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(script)])
-    assert _program() == "pgflow"
+    assert program() == "pgflow"
 
 
 @pytest.mark.parametrize("typed", [".venv/bin/pgflow", "/opt/my venv/bin/pgflow"])
@@ -31,9 +31,9 @@ def test_a_program_elsewhere_is_named_as_it_was_typed(
     script: Path, monkeypatch: pytest.MonkeyPatch, typed: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", [typed])
-    assert shlex.split(_program()) == [typed]
+    assert shlex.split(program()) == [typed]
 
 
 def test_a_module_is_named_with_its_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/pgflow/__main__.py"])
-    assert shlex.split(_program()) == [sys.executable, "-m", "pgflow"]
+    assert shlex.split(program()) == [sys.executable, "-m", "pgflow"]

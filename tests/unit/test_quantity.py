@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow.quantity import format_size, parse_duration, parse_size
+from pgflow.quantity import format_clock, format_duration, format_rate, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,35 @@ def test_durations(text: str | float, seconds: float) -> None:
 def test_what_is_no_duration_is_refused_with_what_it_takes(text: object) -> None:
     with pytest.raises(ValueError, match="must be a duration such as 30s, 5m or a number of seconds, got"):
         parse_duration(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 us"),
+        (0.0003504, "350 us"),
+        (0.00159, "1.6 ms"),
+        (0.0995, "0.10 s"),
+        (0.0449, "45 ms"),
+        (9.99, "9.99 s"),
+        (9.999, "10.0 s"),
+        (59.96, "1:00"),
+        (3723, "1:02:03"),
+    ],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (86400 * 2 + 3 * 3600 + 240, "2d 03:04")]
+)
+def test_clocks_for_people(seconds: float, text: str) -> None:
+    assert format_clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(1203.4, "1,203/s"), (9.97, "10/s"), (2.52, "2.5/s"), (0.2, "12/min"), (0.001, "3.6/h")]
+)
+def test_rates_for_people(rate: float, text: str) -> None:
+    assert format_rate(rate) == text

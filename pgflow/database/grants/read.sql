@@ -12,6 +12,9 @@ GRANT SELECT ON
   pgflow.task_attempts,
   pgflow.recording_steps,
   pgflow.run_interventions,
+  pgflow.batches,
+  pgflow.batch_files,
+  pgflow.batch_runs,
   pgflow.schema_versions
 TO {role};
 GRANT EXECUTE ON FUNCTION

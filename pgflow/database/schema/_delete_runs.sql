@@ -15,6 +15,7 @@ BEGIN
     OFFSET 0
   ) AS m
   WHERE to_regclass(format('pgmq.%I', pgmq.format_table_name(m.flow_slug, 'q'))) IS NOT NULL;
+  DELETE FROM pgflow.batch_runs AS b WHERE b.run_id = ANY(run_ids);
   DELETE FROM pgflow.task_attempts AS a WHERE a.run_id = ANY(run_ids);
   DELETE FROM pgflow.step_tasks AS t WHERE t.run_id = ANY(run_ids);
   DELETE FROM pgflow.step_states AS s WHERE s.run_id = ANY(run_ids);

@@ -15,12 +15,14 @@ BEGIN
   FROM (
     SELECT r.run_id
     FROM pgflow.runs AS r
-    WHERE r.completed_at < cutoff OR r.failed_at < cutoff
+    WHERE (r.completed_at < cutoff OR r.failed_at < cutoff)
+      AND NOT EXISTS (SELECT FROM pgflow.batch_runs AS b WHERE b.run_id = r.run_id AND b.unwritten > 0)
     ORDER BY r.run_id
     FOR UPDATE SKIP LOCKED
   ) AS r;
 
   PERFORM pgflow._delete_runs(old_runs);
+  PERFORM pgflow.prune_batches(retention_interval, 2147483647);
 
   FOR queue IN
     SELECT pgmq.format_table_name(f.flow_slug, 'a') AS archive

@@ -15,7 +15,7 @@ AS $$
 DECLARE
   new_run_id uuid := coalesce(start_flow.run_id, gen_random_uuid());
 BEGIN
-  PERFORM pg_advisory_xact_lock_shared(4, hashtext(start_flow.flow_slug));  -- see delete_flow_and_data
+  PERFORM pg_advisory_xact_lock_shared(4, hashtext(start_flow.flow_slug));  -- see _delete_flow_runs
   PERFORM pgflow._start_runs(start_flow.flow_slug, ARRAY[new_run_id], ARRAY[start_flow.input]);
   RETURN QUERY SELECT * FROM pgflow.runs AS r WHERE r.run_id = new_run_id;
 END

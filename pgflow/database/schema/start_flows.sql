@@ -25,7 +25,7 @@ BEGIN
     ARRAY[cardinality(inputs), coalesce(cardinality(keys), cardinality(inputs))]
   );
 
-  -- Before anything that the flow's deletion waits for; see there.
+  -- Before anything that the flow's deletion waits for; see _delete_flow_runs.
   PERFORM pg_advisory_xact_lock_shared(4, hashtext(start_flows.flow_slug));
 
   -- A run id for each input; the key's second mention in the batch gets that of the first.

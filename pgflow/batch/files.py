@@ -1,0 +1,106 @@
+"""The files of a batch: its outputs, its failures, its job log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from pgflow.batch import joblog, lines, outputs
+from pgflow.batch.outputs import STANDARD_OUTPUT, LineFile
+from pgflow.database.batches import BatchFile, FileKind, FinishedItem
+
+ERRORS_SUFFIX = ".errors.jsonl"
+
+
+def paths(output: str | None, job_log: str | None, *, errors_in_output: bool) -> dict[FileKind, str]:
+    """The absolute paths of the files that a batch writes with these options; without ``output`` that is standard
+    output, and failures have no file."""
+    found: dict[FileKind, str] = {}
+    if output is not None:
+        found["output"] = os.path.abspath(output)
+        if not errors_in_output:
+            found["errors"] = found["output"] + ERRORS_SUFFIX
+    if job_log is not None:
+        found["joblog"] = os.path.abspath(job_log)
+    return found
+
+
+def require_vacant(wanted: Mapping[FileKind, str]) -> None:
+    """Raises OutputRefusedError for a file that exists."""
+    for path in wanted.values():
+        outputs.require_vacant(path)
+
+
+def require_unlocked(known: Mapping[FileKind, BatchFile]) -> None:
+    """Raises OutputRefusedError for a file that another batch is writing to."""
+    for file in known.values():
+        outputs.require_unlocked(file.path)
+
+
+class BatchFiles:
+    """Open files, each locked for this process. For one thread. ``target`` is what the job log says was run.
+
+    Without an output file lines are printed. What was printed cannot be taken back: after a crash the last lines may
+    come again.
+    """
+
+    def __init__(self, files: Mapping[FileKind, LineFile], *, errors_in_output: bool, target: str) -> None:
+        self._files = files
+        self._output = files.get("output") or LineFile.create(STANDARD_OUTPUT, overwrite=False)
+        self._errors = self._output if errors_in_output else files.get("errors")
+        self._joblog = files.get("joblog")
+        self._target = target
+
+    @staticmethod
+    def create(wanted: Mapping[FileKind, str], *, overwrite: bool, errors_in_output: bool, target: str) -> BatchFiles:
+        """New files. Raises as ``LineFile.create``."""
+        files = {kind: LineFile.create(path, overwrite=overwrite) for kind, path in wanted.items()}
+        return BatchFiles(files, errors_in_output=errors_in_output, target=target)
+
+    @staticmethod
+    def resume(known: Mapping[FileKind, BatchFile], *, errors_in_output: bool, target: str) -> BatchFiles:
+        """The files of a batch, cut back to what is known to be written. Raises as ``LineFile.resume``."""
+        files = {kind: LineFile.resume(file.path, file.size) for kind, file in known.items()}
+        return BatchFiles(files, errors_in_output=errors_in_output, target=target)
+
+    def append(self, items: Sequence[FinishedItem]) -> None:
+        """Add the lines of these items, so that they are on the disk. Raises as ``LineFile.append``: a file then has
+        none of them, or is longer than is known, which ``resume`` mends."""
+        good = [item for item in items if not item.has_failed or self._errors is self._output]
+        self._output.append(map(_line, good))
+        if self._errors is not None and len(good) < len(items):
+            self._errors.append(_line(item) for item in items if item.has_failed)
+        if self._joblog is not None:
+            header = [] if self._joblog.size else [joblog.HEADER]
+            self._joblog.append([*header, *map(self._row, items)])
+
+    def _row(self, item: FinishedItem) -> bytes:
+        return joblog.row(
+            joblog.Job(
+                seq=item.item_index + 1,
+                host=item.host,
+                started=item.started_at,
+                runtime=item.elapsed_seconds,
+                sent=len(item.item),
+                received=len(item.output),
+                end=joblog.job_end(item.outcome if item.has_failed else None, item.exit_code),
+                command=f"{self._target} {item.item}",
+                attempts=item.attempts,
+                peak_rss=item.peak_rss,
+                cpu=item.cpu_seconds,
+            )
+        )
+
+    def sizes(self) -> dict[FileKind, int]:
+        """How many bytes each file has."""
+        return {kind: file.size for kind, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close and unlock them."""
+        for file in (*self._files.values(), self._output):
+            file.close()
+
+
+def _line(item: FinishedItem) -> bytes:
+    make = lines.error_line if item.has_failed else lines.output_line
+    return make(item.item_index, item.item, item.output)

@@ -1,0 +1,1 @@
+SELECT pgflow.delete_batch(%(name)s)

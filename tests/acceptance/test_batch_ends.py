@@ -1,0 +1,215 @@
+"""How ``pgflow batch`` ends before its time: interrupts, kills, a database or a disk that is away. Nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import shlex
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.batch import Job, indexes, ok, read
+from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, hear
+from tests.support.servers import Server
+from tests.support.waiting import wait_until
+from tests.support.worker import runs_in
+
+
+@pytest.fixture
+def job(tmp_path: Path, database_url: str) -> Job:
+    return Job(tmp_path, database_url, "obey")
+
+
+def notes(job: Job) -> list[str]:
+    """The names of the items that have begun, as often as they have."""
+    path = job.folder / "notes"
+    return path.read_text().split() if path.exists() else []
+
+
+def note(job: Job, name: int, **more: object) -> dict[str, object]:
+    return {"name": name, "note": str(job.folder / "notes"), **more}
+
+
+def resume_line(stderr: str) -> list[str]:
+    """The arguments of the command that was printed last."""
+    words = shlex.split(stderr.strip().splitlines()[-1])
+    assert tuple(words[:3]) == PGFLOW
+    return words[3:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_lets_finish_what_runs_and_tells_how_to_go_on(job: Job, number: signal.Signals) -> None:
+    go = job.folder / "go"
+    job.write([note(job, n, wait=str(go)) for n in range(20)])
+    with begun(*job.arguments(), url=job.url) as process:
+        wait_until(lambda: len(notes(job)) == 2, "two items run")
+        process.send_signal(number)
+        hear(process, "Interrupted: finishing what runs")
+        go.touch()
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 130, stderr
+    done = len(job.results())
+    assert 2 <= done < 20
+    ok(call(*resume_line(stderr), url=job.url))
+    assert job.outputs() == list(range(20))
+    assert Counter(notes(job)).most_common(1)[0][1] == 1
+
+
+def test_a_second_interrupt_kills_what_runs_which_runs_again(job: Job) -> None:
+    go = job.folder / "go"
+    job.write([note(job, n, wait=str(go)) for n in range(4)])
+    with begun(*job.arguments(), url=job.url) as process:
+        wait_until(lambda: len(notes(job)) == 2, "two items run")
+        process.send_signal(signal.SIGINT)
+        hear(process, "Interrupted: finishing what runs")
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 130, stderr
+    assert job.results() == []
+    go.touch()
+    ok(call(*resume_line(stderr), url=job.url))
+    assert job.outputs() == list(range(4))
+
+
+def test_an_interrupt_while_it_starts_leaves_nothing(job: Job) -> None:
+    slow = job.folder / "slow.py"
+    slow.write_text(f"import pathlib, time\npathlib.Path({str(job.folder)!r}, 'began').touch()\ntime.sleep(1000)\n")
+    job.write([1])
+    arguments = ["batch", f"{slow}:f", "--input", str(job.input), "--output", str(job.output)]
+    with begun(*arguments, url=job.url) as process:
+        wait_until((job.folder / "began").exists, "the import runs")
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 130, stderr
+        _, alive = psutil.wait_procs(children, timeout=TIMEOUT_SECONDS)
+        assert alive == []
+    assert not job.output.exists()
+    with runs_in(job.url) as runs:
+        assert runs.query("SELECT * FROM pgflow.batches") == []
+
+
+def test_other_workers_help(job: Job) -> None:
+    go = job.folder / "go"
+    job.write([note(job, n, wait=str(go)) for n in range(6)])
+    with begun(*job.arguments("--name", "shared", slots=1), url=job.url) as process:
+        wait_until(lambda: notes(job), "an item runs")
+        with begun("worker", "--batch", "shared", "--slots", "2", url=job.url) as helper:
+            wait_until(lambda: len(notes(job)) == 3, "the helper's slots run items")
+            go.touch()
+            _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+            assert process.returncode == 0, stderr
+            helper.terminate()
+            helper.communicate(timeout=TIMEOUT_SECONDS)
+            assert helper.returncode == 0
+    assert job.outputs() == list(range(6))
+
+
+def test_a_batch_that_somebody_works_for_is_left_to_him(job: Job) -> None:
+    go = job.folder / "go"
+    job.write([note(job, n, wait=str(go)) for n in range(3)])
+    with begun(*job.arguments(), url=job.url) as process:
+        wait_until(lambda: notes(job), "an item runs")
+        ok(job.run("--resume"), expected=2)
+        go.touch()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 0
+    assert job.outputs() == list(range(3))
+
+
+def test_a_worker_of_a_batch_that_is_not_there_says_so(database_url: str) -> None:
+    result = call("worker", "--batch", "nowhere", url=database_url)
+    assert (result.returncode, "There is no batch nowhere" in result.stderr) == (2, True)
+    assert call("worker", url=database_url).returncode == 2
+
+
+def test_a_full_disk_ends_it_and_what_is_done_is_not_lost(job: Job) -> None:
+    job = Job(job.folder, job.url, "double")
+    job.write([f"{n:05}" * 1000 for n in range(300)])
+    limit = 1 << 20
+
+    def bound() -> None:  # as a full disk does: no file of this process grows beyond
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    result = subprocess.run(
+        [*PGFLOW, *job.arguments("--slots", "1", "--database", job.url)],
+        preexec_fn=bound,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False), result.stderr
+    assert str(job.output) in result.stderr
+    assert len(job.output.read_bytes()) <= limit
+    ok(call(*resume_line(result.stderr), url=job.url))
+    assert sorted(indexes(job.results())) == list(range(300))
+
+
+def test_a_database_that_restarts_is_waited_for(own_server: Server, tmp_path: Path) -> None:
+    job = Job(tmp_path, own_server.url("postgres"), "obey")
+    job.write([note(job, n, sleep=0.02) for n in range(150)])
+    with begun(*job.arguments(), url=job.url) as process:
+        wait_until(lambda: len(notes(job)) > 20, "it is under way")
+        own_server.stop()
+        time.sleep(1)  # so long it is away
+        own_server.start()
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 0, stderr
+    assert job.outputs() == list(range(150))
+
+
+def canonical(item: object) -> str:
+    """The same text for the same item."""
+    return json.dumps(item, sort_keys=True)
+
+
+@contextmanager
+def killed_after(job: Job, seconds: float, *options: str, with_family: bool) -> Iterator[subprocess.Popen[str]]:
+    """The command, killed with -9 after so long, unless it has ended; with its worker, or alone."""
+    with begun(*job.arguments(*options), url=job.url) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            victims = psutil.Process(process.pid).children(recursive=True) if with_family else []
+            process.kill()
+            for victim in victims:
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+        process.communicate()
+        yield process
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_moment_it_goes_on_with_every_item_exactly_once(job: Job, seed: int) -> None:
+    chance = random.Random(seed)
+    items = [{"name": n} if n % 10 else {"name": n, "exit": 3} if n % 100 == 0 else {"name": 7} for n in range(3000)]
+    job.write(items)
+    ordered = ["--keep-order"] if seed == 2 else []
+    kills = 0
+    options = list(ordered)
+    for _ in range(30):
+        with killed_after(job, chance.uniform(0.8, 2 + kills / 4), *options, with_family=seed == 1) as process:
+            pass
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+        with runs_in(job.url) as runs:
+            options = [*ordered, "--resume"] if runs.query("SELECT FROM pgflow.batches") else [*ordered, "--overwrite"]
+        if chance.random() < 0.5:
+            chance.shuffle(items)
+            job.write(items)
+    assert process.returncode == 1
+    assert kills
+    lines = [*job.results(), *read(job.errors)]
+    assert Counter(canonical(line["item"]) for line in lines) == Counter(map(canonical, items))
+    assert len(read(job.errors)) == 30
