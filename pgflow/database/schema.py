@@ -89,6 +89,7 @@ FUNCTION_FILES = (
     "maybe_complete_run",
     "_advance_runs",
     "_start_runs",
+    "_new_run_id",
     "start_flow",
     "start_flows",
     "get_run_with_states",

@@ -32,7 +32,7 @@ OURS = {
     "_has_realtime", "_option_differences", "_record_cancelled_attempts",
     "_hand_back_tasks", "_keep_messages_invisible", "_lock_messages", "_look_at_tasks", "_tell_hand_backs", "renew_tasks",
     "requeue_tasks", "_tell_cancelled_attempts", "_fail_late_tasks", "_give_up_tasks", "_check_lengths",
-    "_lock_visible_messages", "_hide_messages", "_set_aside_messages", "_delete_runs", "prune_runs", "prune_archives", "prune_workers",
+    "_lock_visible_messages", "_hide_messages", "_set_aside_messages", "_delete_runs", "_new_run_id", "prune_runs", "prune_archives", "prune_workers",
     "create_batch", "begin_batch_pass", "touch_batch", "_begin_chunk", "_count_batch_items", "_start_batch_run", "add_batch_items",
     "retry_batch_failures", "mark_batch_written", "_delete_batches", "_delete_flow_runs", "delete_batch", "prune_batches",
 }  # fmt: skip

@@ -395,3 +395,15 @@ def test_run_ids_may_be_given(core: Core) -> None:
         core.rows("SELECT pgflow.start_flow('f', '1', %s)", run_id)
     with pytest.raises(psycopg.errors.ForeignKeyViolation, match="runs_flow_slug_fkey"):
         core.rows("SELECT pgflow.start_flow('nobody', '1')")
+
+
+def test_run_ids_begin_with_the_time_of_their_start(core: Core) -> None:
+    """Indexes by run grow at one end then."""
+    core.flow("f", "a")
+    before = core.value("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+    ids = [core.value("SELECT run_id FROM pgflow.start_flow('f', '1')")]
+    ids += [row["run_id"] for row in core.rows("SELECT run_id FROM pgflow.start_flows('f', '{1, 2}'::jsonb[])")]
+    after = core.value("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+    assert [(id.version, id.variant) for id in ids] == [(7, "specified in RFC 4122")] * 3
+    assert all(before <= id.int >> 80 <= after for id in ids)
+    assert len({*ids}) == 3

@@ -6,7 +6,7 @@ SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
   item_count CONSTANT int := cardinality(p_item_indexes);
-  new_run_id CONSTANT uuid := gen_random_uuid();
+  new_run_id CONSTANT uuid := pgflow._new_run_id();
   none CONSTANT bit varying := repeat('0', item_count)::bit varying;
 BEGIN
   INSERT INTO pgflow.batch_runs (run_id, batch_id, item_count, unwritten, written, failed, item_indexes, keys)

@@ -13,7 +13,7 @@ SET cpu_index_tuple_cost TO 1
 SET jit TO off
 AS $$
 DECLARE
-  new_run_id uuid := coalesce(start_flow.run_id, gen_random_uuid());
+  new_run_id uuid := coalesce(start_flow.run_id, pgflow._new_run_id());
 BEGIN
   PERFORM pg_advisory_xact_lock_shared(4, hashtext(start_flow.flow_slug));  -- see _delete_flow_runs
   PERFORM pgflow._start_runs(start_flow.flow_slug, ARRAY[new_run_id], ARRAY[start_flow.input]);

@@ -34,7 +34,7 @@ BEGIN
   FROM (
     SELECT b.position, first_value(b.run_id) OVER (PARTITION BY b.key, b.mention ORDER BY b.position) AS run_id
     FROM (
-      SELECT b.position, b.key, CASE WHEN b.key IS NULL THEN b.position END AS mention, gen_random_uuid() AS run_id
+      SELECT b.position, b.key, CASE WHEN b.key IS NULL THEN b.position END AS mention, pgflow._new_run_id() AS run_id
       FROM unnest(inputs, keys) WITH ORDINALITY AS b (input, key, position)
       OFFSET 0  -- one id for each row: first_value would make one at each look
     ) AS b
