@@ -169,6 +169,21 @@ class RunTimedOutError(PgflowError):
     """Run {run_id} has not ended within {seconds} s; it goes on"""
 
 
+# --- what operators ask for ----------------------------------------------------------------------
+
+
+class IdNotFoundError(UsageError):
+    """There is no {thing} {given} in the database {target}: `{remedy}` shows which there are"""
+
+
+class AmbiguousIdError(UsageError):
+    """{given} may be more than one {thing}; give more of its id:\n{candidates}"""
+
+
+class TaskAddressError(UsageError):
+    """{message}"""
+
+
 # --- worker --------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,13 @@
+-- Tasks that run, the newest first; those that have stalled for good do not.
+SELECT
+  t.flow_slug,
+  t.run_id::text AS run_id,
+  t.step_slug,
+  t.task_index,
+  t.attempts_count AS attempt,
+  t.last_worker_id::text AS worker_id,
+  t.started_at
+FROM pgflow.step_tasks AS t
+WHERE t.status = 'started' AND t.permanently_stalled_at IS NULL
+ORDER BY t.started_at DESC
+LIMIT %(limit)s
