@@ -86,7 +86,7 @@ def _row(sheet: Sheet, worker: WorkerState) -> list[Cell | str]:
 def deprecate(workers: Sequence[str], flow: str | None, yes: bool, database: str | None, as_json: bool) -> None:
     """Have workers finish what they run and end. They learn of it within seconds, and claim nothing more.
 
-    It sets workers.deprecated_at, which workers of other languages heed, too. A worker of several flows ends as a whole.
+    It sets workers.deprecated_at, which workers of other languages heed, too. One of several flows ends as a whole.
     """
     from pgflow.database.choice import open_database
     from pgflow.database.inspection import own_tables

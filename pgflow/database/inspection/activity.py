@@ -26,7 +26,7 @@ RUNNING = 1_000
 FLOWS = 50
 """How many flows are looked at."""
 _WORKER_ROWS = 500
-_FINISHED_FIRST, _FINISHED_LATER, _RETRIED = 2_000, 500, 200
+_FINISHED, _RETRIED = 2_000, 200
 _OVERLAP = timedelta(seconds=3)
 """A row's time is that of its transaction's beginning, and it is seen once that has ended."""
 _RATE_SECONDS = 10.0
@@ -153,8 +153,7 @@ class Observer:
         if not readable:
             return {}, []
         counts = transaction.fetch_all_of_queues("inspection/activity/queue", readable, {"limit": COUNTED})
-        finished = _FINISHED_FIRST if self._last is None else _FINISHED_LATER
-        limits = {"since": since, "finished": finished, "retried": _RETRIED}
+        limits = {"since": since, "finished": _FINISHED, "retried": _RETRIED}
         messages = transaction.fetch_all_of_queues("inspection/activity/messages", readable, limits)
         return {row["flow_slug"]: row for row in counts}, messages
 
@@ -228,7 +227,7 @@ class _Rate:
 
 def _first_rate(at: datetime, archived: Sequence[datetime]) -> float:
     """Messages a second: over the window, or since the oldest of those that were read where there are more."""
-    whole = len(archived) < _FINISHED_FIRST
+    whole = len(archived) < _FINISHED
     seconds = WINDOW.total_seconds() if whole else (at - min(archived)).total_seconds()
     return len(archived) / max(seconds, 0.001)
 

@@ -12,7 +12,11 @@ SELECT
   (
     SELECT count(*)
     FROM pgflow.step_tasks AS t
-    WHERE t.status = 'started' AND t.permanently_stalled_at IS NULL AND t.last_worker_id = ANY(w.worker_ids)
+    WHERE t.status = 'started'
+      AND t.permanently_stalled_at IS NULL
+      AND t.last_worker_id = ANY(w.worker_ids)
+      -- Tasks keep their status when their run fails.
+      AND (SELECT r.status FROM pgflow.runs AS r WHERE r.run_id = t.run_id) = 'started'
   ) AS holds
 FROM (
   SELECT
