@@ -162,6 +162,8 @@ def _worker_lines(workers: Sequence[WorkerTimeline], now: datetime, width: int) 
         )
         if one.claimed_ahead:
             line.append(f"  {one.claimed_ahead} claimed ahead", style="dim")
+        elif not one.lanes:
+            line.append("  idle for a minute", style="dim")
         line.truncate(width, overflow="ellipsis")
         yield line
         for lane in one.lanes:

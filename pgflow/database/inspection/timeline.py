@@ -18,7 +18,7 @@ FAILURES = 100
 """How many failures are kept, the last."""
 _NO_FAILURES = frozenset({"completed", "released"})
 _TOLD_LATE = timedelta(milliseconds=20)
-"""How much sooner than told a task may have ended although its handler's time does not say so."""
+"""By how much times of different tasks may contradict each other."""
 _MAY_WAIT = timedelta(seconds=1.5)
 """A task that was claimed so long ago has a slot: its worker hands back what has waited for a second."""
 _NOT_BEGUN = "released"
@@ -152,8 +152,8 @@ class _Lanes:
         known = attempt.elapsed is not None
         took = timedelta(seconds=attempt.elapsed or 0) if known else attempt.ended_at - claimed_at
         lane, free_at = self._free_lane(attempt.ended_at - took + _TOLD_LATE)
-        started_at = min(max(free_at, claimed_at), attempt.ended_at)
-        lane.blocks.append(_block(attempt, started_at, min(started_at + took, attempt.ended_at), attempt.outcome))
+        started_at = max(free_at, claimed_at)
+        lane.blocks.append(_block(attempt, started_at, started_at + took, attempt.outcome))
 
     def _begin(self, task: RunningTask, now: datetime) -> None:
         may_wait = now - task.started_at < _MAY_WAIT
@@ -161,8 +161,8 @@ class _Lanes:
             self.claimed_ahead += 1
             return
         idle = next((lane for lane in self.lanes if lane.free_at is not None), None) or self._new_lane()
-        free_at = idle.free_at or now
-        idle.blocks.append(_block(task, max(free_at, task.started_at), None, None))
+        assert idle.free_at is not None
+        idle.blocks.append(_block(task, max(idle.free_at, task.started_at), None, None))
         if may_wait:
             self._may_wait.append(idle)
         else:
