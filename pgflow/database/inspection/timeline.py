@@ -160,13 +160,12 @@ class _Lanes:
         if may_wait and self.lanes and all(lane.free_at is None for lane in self.lanes):
             self.claimed_ahead += 1
             return
-        idle = next((lane for lane in self.lanes if lane.free_at is not None), None) or self._new_lane()
-        assert idle.free_at is not None
-        idle.blocks.append(_block(task, max(idle.free_at, task.started_at), None, None))
+        lane, started_at = self._idle_lane(task.started_at)
+        lane.blocks.append(_block(task, started_at, None, None))
         if may_wait:
-            self._may_wait.append(idle)
+            self._may_wait.append(lane)
         else:
-            self._running[_attempt(task)] = idle
+            self._running[_attempt(task)] = lane
 
     def _free_lane(self, latest: datetime) -> tuple[_Lane, datetime]:
         """The lane that became free last of those that were by then, or else a new one; and since when it is free."""
@@ -176,6 +175,12 @@ class _Lanes:
             return self._new_lane(), _EVER
         since, number = max(before)
         return self.lanes[-number], since
+
+    def _idle_lane(self, claimed_at: datetime) -> tuple[_Lane, datetime]:
+        """The first lane on which a task that was claimed then could begin soonest, and when; a new one if all run."""
+        idle = [(max(lane.free_at, claimed_at), lane) for lane in self.lanes if lane.free_at is not None]
+        soonest = min(idle, key=lambda one: one[0], default=None)
+        return (self._new_lane(), claimed_at) if soonest is None else (soonest[1], soonest[0])
 
     def _new_lane(self) -> _Lane:
         self.lanes.append(_Lane())
