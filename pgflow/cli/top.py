@@ -105,7 +105,7 @@ def _show_live(database: Database, observer: Observer, timeline: Timeline) -> No
                 timeline.note(look)
                 lines = screen(look, timeline, database.target, room)
             except DatabaseUnreachableError as error:
-                lines = [_line(shortened(f"{error}; trying until it is back", room.width)), *lines[1:]]
+                lines = [_line(shortened(f"waiting for the database: {error}", room.width)), *lines[1:]]
             for line in lines:
                 line.no_wrap, line.overflow = True, "ellipsis"
             live.update(Group(*lines), refresh=True)

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -184,16 +186,20 @@ def _lane(blocks: Sequence[Block], now: datetime, cells: int) -> Text:
             longest[cell] = max(longest[cell], (share, _colour(block)))
         if block.outcome in SIGNS and end >= 0:
             signs[min(int(end), cells - 1)] = block.outcome
+    drawn = [_cell(busy[cell], longest[cell][1], signs.get(cell)) for cell in range(cells)]
     lane = Text()
-    for cell in range(cells):
-        if cell in signs:
-            sign, style, _ = SIGNS[signs[cell]]
-            lane.append(sign, style=style)
-        elif busy[cell] > 0:
-            lane.append(_LEVELS[min(int(busy[cell] * len(_LEVELS)), len(_LEVELS) - 1)], style=longest[cell][1])
-        else:
-            lane.append("·", style="dim")
+    for style, alike in groupby(drawn, key=itemgetter(1)):
+        lane.append("".join(sign for sign, _ in alike), style=style)
     return lane
+
+
+def _cell(busy: float, colour: str, outcome: str | None) -> tuple[str, str]:
+    if outcome is not None:
+        sign, style, _ = SIGNS[outcome]
+        return sign, style
+    if busy > 0:
+        return _LEVELS[min(int(busy * len(_LEVELS)), len(_LEVELS) - 1)], colour
+    return "·", "dim"
 
 
 def _colour(block: Block) -> str:
