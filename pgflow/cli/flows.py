@@ -43,9 +43,9 @@ def list_(limit: int, database: str | None, as_json: bool) -> None:
         return
     sheet = Sheet()
     sheet.table(
-        ["FLOW", "STEPS", "UNFINISHED", "STARTED/24H", "COMPLETED/24H", "FAILED/24H", "LAST RUN"],
+        ["FLOW", "STEPS", "UNFINISHED", "24H RUNS", "DONE", "FAILED", "LAST RUN"],
         [_row(sheet, flow) for flow in found],
-        right=["STEPS", "UNFINISHED", "STARTED/24H", "COMPLETED/24H", "FAILED/24H"],
+        right=["STEPS", "UNFINISHED", "24H RUNS", "DONE", "FAILED"],
     )
     sheet.note_more(len(found), more, "flow")
 
@@ -103,7 +103,7 @@ def _show(sheet: Sheet, detail: FlowDetail) -> None:
     placed = tree(detail.steps, lambda step: step.step_slug, lambda step: step.depends_on)
     width = max((len(branches + step.step_slug) for branches, step, _ in placed), default=0)
     for branches, step, _ in placed:
-        sheet.line(branches, f"{step.step_slug:<{width - len(branches)}}  ", "; ".join(step_in_words(step)))
+        sheet.line(branches, f"{step.step_slug:<{width - len(branches)}}  ", "; ".join(step_in_words(step)), cut=False)
 
 
 def _title(title: str) -> Cell:

@@ -108,10 +108,14 @@ class Sheet:
         return identifier if self.width is None or self.width >= _WIDE else identifier[:SHORT_ID]
 
     def time(self, moment: datetime | None) -> str:
-        """When something happened, to the second; ``-`` for None."""
+        """When something happened, to the second; a terminal is told the time, or the day if it was another one. ``-``
+        for None."""
         if moment is None:
             return "-"
-        return f"{moment.astimezone():%m-%d %H:%M:%S}" if self.is_terminal else f"{moment.astimezone(UTC):%FT%TZ}"
+        if not self.is_terminal:
+            return f"{moment.astimezone(UTC):%FT%TZ}"
+        local, today = moment.astimezone(), datetime.now().astimezone().date()
+        return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%F %H:%M}"
 
 
 def duration(seconds: float | None) -> str:
