@@ -220,6 +220,21 @@ class OutputNotWrittenError(PgflowError):
 --resume"""
 
 
+# --- what operators ask for ----------------------------------------------------------------------
+
+
+class IdNotFoundError(UsageError):
+    """There is no {thing} {given} in the database {target}: `{remedy}` shows which there are"""
+
+
+class AmbiguousIdError(UsageError):
+    """{given} may be more than one {thing}; give more of its id:\n{candidates}"""
+
+
+class TaskAddressError(UsageError):
+    """{message}"""
+
+
 # --- worker --------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgflow.cli.failures import RUN_FAILED
-from pgflow.cli.options import database_option, load_quietly
+from pgflow.cli.options import database_option, json_option, load_quietly
 
 if TYPE_CHECKING:
     from pgflow.database.health import Health, QueueState
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("flows", metavar="[FLOW...]", nargs=-1)
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option
 def doctor(flows: tuple[str, ...], database: str | None, as_json: bool) -> None:
     """Say what the database has and how it does: versions, capabilities, queues, stalled tasks, and where the FLOWs
     differ from their code. Exit code 1 if something needs somebody."""
@@ -96,4 +96,4 @@ def _stalled(health: Health) -> Iterator[str]:
         yield f"{name} of run {task.run_id}, since {task.since:%Y-%m-%d %H:%M}"
     if health.stalled_tasks and health.capabilities.is_ours:
         yield "these were handed back three times and are left alone; queue them again with"
-        yield f"  SELECT pgflow.retry_run('{health.stalled_tasks[0].run_id}')    or end the run with pgflow.cancel_run"
+        yield f"  pgflow runs retry {health.stalled_tasks[0].run_id}    or end the run with pgflow runs cancel"

@@ -39,9 +39,11 @@ class Interrupts:
         """Whether there was one."""
         return bool(self._came)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the first interrupt, at most so long; whether there was one."""
-        if not self.came and select.select([self._reader], [], [], seconds)[0]:
+    def wait(self, seconds: float, keys: int | None = None) -> bool:
+        """Wait for the first interrupt, at most so long, and only until the descriptor ``keys`` can be read; whether
+        there was one."""
+        others = [] if keys is None else [keys]
+        if not self.came and self._reader in select.select([self._reader, *others], [], [], seconds)[0]:
             os.read(self._reader, 4096)
         return self.came
 

@@ -34,11 +34,23 @@ input_option = click.option(
 allow_data_loss_option = click.option(
     "--allow-data-loss", is_flag=True, help="Recompile a flow whose steps have changed; its runs are deleted."
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON (docs/cli.md).")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many at most."
+)
 no_preload_option = click.option(
     "--no-preload",
     is_flag=True,
     help="Import the flows in each pool process by itself.",
 )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal, unless ``yes``; whoever declines ends the command with exit code 1. Elsewhere nobody is there
+    to be asked, and who called a command there meant it."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
 
 
 class Size(click.ParamType[int]):

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from pgflow.cli.options import Duration, database_option
+from pgflow.cli.options import Duration, database_option, json_option
 
 
 @click.command()
@@ -19,7 +19,7 @@ from pgflow.cli.options import Duration, database_option
     help="How long ago it ended: 30d, 12h; 0 for all that has ended.",
 )
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@json_option
 def prune(older_than: float, database: str | None, as_json: bool) -> None:
     """Delete runs that ended long ago with all that belongs to them, archived messages, and workers without a sign of
     life.

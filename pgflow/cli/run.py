@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgflow.cli.failures import INTERRUPTED, RUN_FAILED
+from pgflow.cli.ending import report
+from pgflow.cli.failures import INTERRUPTED
 from pgflow.cli.interrupts import Interrupts
 from pgflow.cli.options import (
     allow_data_loss_option,
@@ -89,7 +90,7 @@ def run(
         if ended is None:
             _say_how_to_continue(flow, current, slots=slots, no_preload=no_preload, database=database)
             sys.exit(INTERRUPTED)
-        _report(client, ended)
+        report(client, ended)
 
 
 @contextmanager
@@ -126,24 +127,3 @@ def _say_how_to_continue(flow: str, run_id: str, *, slots: int | None, no_preloa
     arguments += ["--no-preload"] if no_preload else []
     arguments += ["--database", database] if database is not None else []
     click.echo(f"Run {run_id} is not finished. To go on with it:\n  {program()} {shlex.join(arguments)}", err=True)
-
-
-def _report(client: Client, ended: Run) -> None:
-    from pgflow import codec
-
-    if ended.status == "completed":
-        # What came out of the database may be larger than what one task may put in.
-        click.echo(codec.encode(ended.output, max_bytes=sys.maxsize, max_values=sys.maxsize))
-        sys.stdout.flush()  # here, so that a closed pipe is noticed while it can be handled
-        return
-    failure = client.first_failure(ended.run_id)
-    if failure is None:
-        click.echo(f"Run {ended.run_id} failed", err=True)
-    else:
-        element = f"[{failure.task_index}]" if failure.kind == "map" and failure.task_index is not None else ""
-        attempt = f", attempt {failure.attempts}" if failure.attempts else ""
-        click.echo(
-            f"Run {ended.run_id} failed: {failure.step_slug}{element}{attempt}:\n{failure.error_message}",
-            err=True,
-        )
-    sys.exit(RUN_FAILED)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from pgflow.cli.interrupts import Interrupts
@@ -9,7 +12,9 @@ from pgflow.cli.lines import RelayedLines
 from pgflow.cli.progress import Display, display_on
 from pgflow.client import Client, Run
 from pgflow.errors import DatabaseUnreachableError, WorkerStartError
-from pgflow.worker import Worker
+
+if TYPE_CHECKING:
+    from pgflow.worker import Worker
 
 SHORTEST_LOOK_SECONDS = 0.05
 LONGEST_LOOK_SECONDS = 0.5
@@ -20,25 +25,38 @@ def watch(client: Client, worker: Worker, run_id: str, lines: RelayedLines, inte
 
     Raises WorkerStartError when the worker ends before the run does.
     """
+
+    def require_worker() -> None:
+        if not worker.is_running:
+            raise WorkerStartError(
+                message=f"The worker ended before run {run_id} did; its log says why. Go on with --continue {run_id}"
+            )
+
     display = display_on(Console(stderr=True))
     before = lines.show
     lines.show = display.print
-    look = _Look(client, run_id, display)
-    interval = SHORTEST_LOOK_SECONDS
     with display:
         try:
-            while (run := look.ended()) is None:
-                if not worker.is_running:
-                    raise WorkerStartError(
-                        message=f"The worker ended before run {run_id} did; its log says why. "
-                        f"Go on with --continue {run_id}"
-                    )
-                if interrupts.wait(interval):
-                    break
-                interval = min(interval * 1.3, LONGEST_LOOK_SECONDS)
-            return run
+            return _until_ended(_Look(client, run_id, display), interrupts, require_worker)
         finally:
             lines.show = before
+
+
+def follow(client: Client, run_id: str, interrupts: Interrupts) -> Run | None:
+    """As ``watch``, of a run that is done elsewhere."""
+    display = display_on(Console(stderr=True))
+    with display:
+        return _until_ended(_Look(client, run_id, display), interrupts, lambda: None)
+
+
+def _until_ended(look: _Look, interrupts: Interrupts, check: Callable[[], None]) -> Run | None:
+    interval = SHORTEST_LOOK_SECONDS
+    while (run := look.ended()) is None:
+        check()
+        if interrupts.wait(interval):
+            break
+        interval = min(interval * 1.3, LONGEST_LOOK_SECONDS)
+    return run
 
 
 class _Look:

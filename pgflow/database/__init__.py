@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import TupleRow, dict_row
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pgflow.database import address
@@ -45,10 +45,15 @@ class Transaction:
     def fetch_all_of_queue(
         self, query: str, flow_slug: str, parameters: Parameters | None = None
     ) -> list[dict[str, Any]]:
-        """The rows of ``queries/<query>.sql``, in which ``{queue}`` stands for the table of the flow's queue."""
-        # pgmq's tables are named in lower case.
-        statement = SQL(named_query(query)).format(queue=Identifier("pgmq", f"q_{flow_slug.lower()}"))
-        return self._rows(statement, parameters)
+        """The rows of ``queries/<query>.sql``, in which ``{queue}`` stands for the table of the flow's queue, and
+        ``{archive}`` for that of its archive."""
+        return self._rows(_of_queue(query, flow_slug), parameters)
+
+    def fetch_all_of_queues(
+        self, query: str, flow_slugs: Sequence[str], parameters: Parameters | None = None
+    ) -> list[dict[str, Any]]:
+        """As ``fetch_all_of_queue`` for several flows, one at least, in one statement; ``{flow}`` is the slug."""
+        return self._rows(SQL(" UNION ALL ").join(_of_queue(query, slug) for slug in flow_slugs), parameters)
 
     def _rows(self, statement: bytes | Composed, parameters: Parameters | None) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:
@@ -245,6 +250,12 @@ def _check(connection: psycopg.Connection[TupleRow]) -> None:
     poll.register(connection.fileno(), select.POLLIN)
     if poll.poll(0):
         ConnectionPool.check_connection(connection)
+
+
+def _of_queue(query: str, flow_slug: str) -> Composed:
+    table = flow_slug.lower()  # as pgmq names its tables
+    queue, archive = Identifier("pgmq", f"q_{table}"), Identifier("pgmq", f"a_{table}")
+    return SQL(named_query(query)).format(queue=queue, archive=archive, flow=Literal(flow_slug))
 
 
 @cache

@@ -58,7 +58,7 @@ def test_what_needs_somebody_is_named_with_the_remedy(database_url: str) -> None
         "flows         arithmetic: differs from its code",
         "                Step count differs: 3 vs 4",
         "                timeout: 999 -> 10 (with the next start of a worker)",
-        f"                SELECT pgflow.retry_run('{run_id}')    or end the run with pgflow.cancel_run",
+        f"                pgflow runs retry {run_id}    or end the run with pgflow runs cancel",
     ):
         assert line in result.stdout.splitlines()
     found = json.loads(call("doctor", ARITHMETIC, "--json", url=database_url).stdout)

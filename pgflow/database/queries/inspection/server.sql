@@ -1,0 +1,1 @@
+SELECT now() AS at, current_setting('server_version') AS version
