@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import click
 
+from pgflow.quantity import format_duration
+
 SHORT_ID = 8
 """How much of an id a terminal is shown where it is narrow; the verbs take it back while it is unique."""
 _WIDE = 120
@@ -119,19 +121,8 @@ class Sheet:
 
 
 def duration(seconds: float | None) -> str:
-    """``0.53 s``, ``12.3 s``, ``4:05`` minutes, ``3:04:05`` hours or ``2d 03:04``; ``-`` for None."""
-    if seconds is None:
-        return "-"
-    if seconds < 9.995:
-        return f"{seconds:.2f} s"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, day_hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {day_hours:02d}:{minutes:02d}"
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    """As in ``quantity.format_duration``; ``-`` for None."""
+    return "-" if seconds is None else format_duration(seconds)
 
 
 def ago(seconds: float) -> str:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pgflow.database import schema
 from tests.support.cli import call
 from tests.support.seed import Seed, seed
 from tests.support.sql import Core
@@ -64,7 +65,7 @@ def test_a_dump_has_everything_about_the_task_that_failed(database_url: str, see
         "input (5,002 bytes)\n",
         "  ... cut after 4,000 characters; --full has all\n",
         "output: none\n",
-        "schema 4, pgflow ",
+        f"schema {schema.VERSION}, pgflow ",
     ):
         assert part in text, part
 

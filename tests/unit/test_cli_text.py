@@ -19,7 +19,7 @@ from pgflow.database.inspection.payload import JsonText
     ("seconds", "text"),
     [
         (None, "-"),
-        (0, "0.00 s"),
+        (0.0016, "1.6 ms"),
         (9.994, "9.99 s"),
         (9.996, "10.0 s"),
         (59.94, "59.9 s"),

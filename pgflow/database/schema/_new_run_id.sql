@@ -1,5 +1,5 @@
--- A new run's id: a UUID of version 7, which begins with the milliseconds since 1970 and is random otherwise. Indexes by
--- run grow at one end with them.
+-- A new run's id: a random UUID whose first three digits are those of the minute, of 4,096. So what is inserted in a minute goes
+-- to one place of an index by run, instead of all over it; and ids remain told apart by their first digits.
 CREATE FUNCTION pgflow._new_run_id()
 RETURNS uuid
 LANGUAGE plpgsql
@@ -7,16 +7,8 @@ VOLATILE
 SET search_path TO pg_catalog, pg_temp
 AS $$
 DECLARE
-  milliseconds CONSTANT bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
+  minute CONSTANT bigint := extract(epoch FROM now())::bigint / 60 % 4096;
 BEGIN
-  RETURN encode(
-    -- Version 4 has the bits 0100 where version 7 has 0111.
-    set_bit(
-      set_bit(overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send(milliseconds) FROM 3) FROM 1 FOR 6), 52, 1),
-      53,
-      1
-    ),
-    'hex'
-  )::uuid;
+  RETURN lpad(to_hex(minute), 3, '0') || substr(gen_random_uuid()::text, 4);
 END
 $$;

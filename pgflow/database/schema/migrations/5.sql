@@ -61,3 +61,6 @@ CREATE TABLE pgflow.batch_runs (
 CREATE INDEX idx_batch_runs_batch_id ON pgflow.batch_runs (batch_id);
 CREATE INDEX idx_batch_runs_unwritten ON pgflow.batch_runs (batch_id, position) WHERE unwritten > 0;
 CREATE INDEX idx_batch_runs_failures ON pgflow.batch_runs (batch_id, position) WHERE failures > 0;
+
+-- The newest runs are what operators ask for; without it that is a look at every run.
+CREATE INDEX idx_runs_started_at ON pgflow.runs (started_at);
