@@ -7,7 +7,6 @@ import contextlib
 import json
 import math
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -157,9 +156,7 @@ class _Measuring:
 def _timed(peer: Peer, work: Work, count: int) -> Run:
     with work.results.open("w") if peer.prints_results else contextlib.nullcontext(None) as printed:
         began = time.monotonic()
-        process = subprocess.Popen(
-            peer.command(work), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=printed or sys.stderr, stderr=sys.stderr
-        )
+        process = subprocess.Popen(peer.command(work), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=printed or 2)
         watch = _Watch(process.pid)
         try:
             process.wait()
