@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from benchmarks import peers
+from benchmarks import batch as batch_suite
+from benchmarks import batch_peers, peers
 from benchmarks.beside import Beside
 from benchmarks.options import (
     COMMON,
@@ -212,6 +213,36 @@ def sql(
     options = given(1, repeat, 1.0, quick)
     with ending_on_signals():
         report = suites.measure_sql(database, options, rows=rows, batch=batch, element_bytes=element_bytes)
+    finish(report, json_path, plot_path)
+
+
+@main.command()
+@against_option(tuple(batch_peers.PEERS))
+@COMMON
+@click.option(
+    "--items",
+    type=click.IntRange(0),
+    metavar="N",
+    help=f"Small items that memory is measured with [default: {batch_suite.ITEMS:,}; with --quick "
+    f"{batch_suite.QUICK_ITEMS:,}; 0 leaves it out].",
+)
+def batch(
+    against: list[str],
+    quick: bool,
+    json_path: Path | None,
+    plot_path: Path | None,
+    database: str | None,
+    slots: int,
+    repeat: int | None,
+    size: float,
+    items: int | None,
+) -> None:
+    """pgflow batch beside a bare ProcessPoolExecutor.map; its first item, its memory."""
+    options = given(slots, repeat, size, quick)
+    if items is None:
+        items = batch_suite.QUICK_ITEMS if quick else batch_suite.ITEMS
+    with ending_on_signals():
+        report = batch_suite.measure(database, options, against, items)
     finish(report, json_path, plot_path)
 
 

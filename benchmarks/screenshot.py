@@ -1,9 +1,9 @@
 """The progress display of a batch that really runs, as an SVG for the README.
 
-    python -m benchmarks.screenshot docs/batch.svg batch examples/batch_words.py:packed --input files.txt ...
+    python -m benchmarks.screenshot docs/images/batch.svg batch examples/batch_words.py:words --input files.txt ...
 
 What follows the picture's name is a command of pgflow, which runs in this process. The picture is that of the moment
-when about half of the items were done.
+when nine tenths of the items were done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pgflow.batch.view import View
 from pgflow.cli import main as pgflow_main
 
 COLUMNS, LINES = 110, 20
-MOMENT = 0.55
+MOMENT = 0.9
 
 
 class Camera(Silence):

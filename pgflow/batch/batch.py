@@ -22,7 +22,8 @@ from pgflow.database import Database
 from pgflow.database.choice import open_database
 from pgflow.database.failures import FAILURES
 from pgflow.errors import WorkerStartError
-from pgflow.worker import Worker
+from pgflow.worker import Worker, available_cores
+from pgflow.worker.standby import Standby
 
 URGENT_SECONDS = 3.0
 """After it was asked to end at once, the database gets so long to take over what was written."""
@@ -36,8 +37,8 @@ class Batch:
     it.
 
     ``database`` is a Database, a URL, or None for the usual order of choice. ``tell`` gets a line at a time of what
-    somebody should know; ``stderr`` is where the worker logs and functions print, as in Worker. Not for several
-    threads, but ``end_at_once``, which signal handlers may call.
+    somebody should know; ``stderr`` is where the worker logs and functions print, as in Worker, and ``standby`` a
+    dispatcher that waits for its order. Not for several threads, but ``end_at_once``, which signal handlers may call.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Batch:
         *,
         tell: Callable[[str], None] = lambda _line: None,
         stderr: int | IO[Any] | None = None,
+        standby: Standby | None = None,
     ) -> None:
         self._options = options
         self._tell = tell
@@ -55,9 +57,11 @@ class Batch:
         self._opening = Opening(self._database, options)
         self.name = self._opening.name
         """What the batch is called."""
+        self._slots = options.slots or available_cores()
         self._worker = Worker(
-            self._database, [self._opening.reference], slots=options.slots, preload=options.preload, stderr=stderr
+            self._database, [self._opening.reference], slots=self._slots, preload=options.preload, stderr=stderr
         )
+        self._standby = standby
         self._reader = None if options.mode == "retry_failed" else options.reader()
         self._reading: ReadAhead | None = None
         self._trouble = Trouble(tell)
@@ -89,7 +93,7 @@ class Batch:
         with contextlib.ExitStack() as undo:
             undo.callback(self._close_database)
             undo.callback(self._worker.stop, timeout=0)
-            self._worker.launch()  # it takes most of a second
+            self._worker.launch(self._standby)  # it takes most of a second
             self._opening.look()
             source = self._source()
             self._worker.start()
@@ -109,7 +113,7 @@ class Batch:
     def _begin(self, opened: OpenBatch, source: Source) -> None:
         self._pass, self._files = opened.batch, opened.files
         self._earlier = opened.earlier
-        self._lookout = Lookout(opened.batch, opened.earlier, self._share_read)
+        self._lookout = Lookout(opened.batch, opened.earlier, self._slots, self._share_read)
         self._collector = Collector(
             opened.batch,
             opened.files,

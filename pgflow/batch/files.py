@@ -96,7 +96,10 @@ class BatchFiles:
         return {kind: file.size for kind, file in self._files.items()}
 
     def close(self) -> None:
-        """Close and unlock them."""
+        """Close and unlock them. Where nothing has failed no file of failures is left; ``resume`` makes it anew."""
+        errors = self._files.get("errors")
+        if errors is not None and not errors.size:
+            errors.delete()
         for file in (*self._files.values(), self._output):
             file.close()
 

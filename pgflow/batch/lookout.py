@@ -20,12 +20,14 @@ MOST_RUNNING = 5
 class Lookout:
     """Looks at what runs, now and then, and puts it together with what was counted. For one thread.
 
+    ``slots`` is how many items this machine works on at a time, and others that help, as far as is known here.
     ``share_read`` says which share of the input has been read, None where that cannot be known.
     """
 
-    def __init__(self, batch: BatchPass, earlier: Earlier, share_read: Callable[[], float | None]) -> None:
+    def __init__(self, batch: BatchPass, earlier: Earlier, slots: int, share_read: Callable[[], float | None]) -> None:
         self._batch = batch
         self._earlier = earlier
+        self._slots = slots
         self._share_read = share_read
         self._began = time.monotonic()
         self._load = Load()
@@ -67,7 +69,7 @@ class Lookout:
             return
         self._looked = now
         try:
-            self._count, running = self._batch.running(MOST_RUNNING)
+            self._count, running = self._batch.running(MOST_RUNNING, self._slots)
         except FAILURES:  # what was seen last, then
             return
         self._running = [Running(item.item[:TEXT_CHARACTERS], item.seconds, item.attempt) for item in running]

@@ -88,6 +88,12 @@ class LineFile:
         self.size += len(data)
         return self.size
 
+    def delete(self) -> None:
+        """Delete the file; what is no regular one stays."""
+        if self._is_regular:
+            with contextlib.suppress(OSError):  # somebody else has done it, or keeps us from it
+                os.unlink(self._path)
+
     def close(self) -> None:
         """Let another write to it; what has been appended is on the disk."""
         if self._descriptor >= 0:

@@ -9,7 +9,7 @@ from pgflow import codec
 from pgflow.batch.causes import Cause
 from pgflow.batch.durations import Spread
 from pgflow.batch.items import BadLine
-from pgflow.batch.shown import shown
+from pgflow.batch.shown import fitted, shown
 from pgflow.batch.slowest import SlowItem
 from pgflow.quantity import format_duration
 
@@ -58,16 +58,16 @@ class Summary:
             return None
         return self.durations.total / self.wall_seconds
 
-    def lines(self) -> Iterator[str]:
-        """The summary as text, the most important first."""
+    def lines(self, columns: int | None = None) -> Iterator[str]:
+        """The summary as text, the most important first; items take one line of so many ``columns`` each."""
         yield f"{self.name}: {', '.join(self._counts())}"
         yield ", ".join(self._times())
         if (spread := self.durations) is not None:
             marks = (("median", spread.median), ("p90", spread.p90), ("p99", spread.p99), ("longest", spread.longest))
             yield f"items took: {', '.join(f'{name} {format_duration(seconds)}' for name, seconds in marks)}"
-        yield from self._slowest_lines()
+        yield from self._slowest_lines(columns)
         yield from self._bad_line_lines()
-        yield from self._cause_lines()
+        yield from self._cause_lines(columns)
         if self.next_command is not None:
             yield "to retry those that failed:" if not self.left and self.items is not None else "to go on:"
             yield f"{_INDENT}{self.next_command}"
@@ -131,11 +131,11 @@ class Summary:
         if self.speed_up is not None:
             yield f"{self.speed_up:.1f} times as fast as one item after another"
 
-    def _slowest_lines(self) -> Iterator[str]:
+    def _slowest_lines(self, columns: int | None) -> Iterator[str]:
         if self.slowest:
             yield "slowest:"
         for item in self.slowest:
-            yield f"{_INDENT}{format_duration(item.seconds):>7}  #{item.index} {shown(item.text, MAX_TEXT_CHARACTERS)}"
+            yield _item_line(f"{_INDENT}{format_duration(item.seconds):>7}  #{item.index}", item.text, columns)
 
     def _bad_line_lines(self) -> Iterator[str]:
         if self.bad_lines:
@@ -145,16 +145,21 @@ class Summary:
         if self.skipped > len(self.bad_lines) > 0:
             yield f"{_INDENT}and {self.skipped - len(self.bad_lines):,} more"
 
-    def _cause_lines(self) -> Iterator[str]:
+    def _cause_lines(self, columns: int | None) -> Iterator[str]:
         if self.causes:
             yield "failed:"
         for cause in self.causes[:MAX_CAUSES_SHOWN]:
             example = cause.example
             yield f"{_INDENT}{cause.count:,} x {example.cause}"
-            yield f"{_INDENT * 2}as #{example.index} {shown(example.text, MAX_TEXT_CHARACTERS)}"
+            yield _item_line(f"{_INDENT * 2}as #{example.index}", example.text, columns)
         rest = self.other_causes + sum(cause.count for cause in self.causes[MAX_CAUSES_SHOWN:])
         if rest:
             yield f"{_INDENT}{rest:,} x other causes"
+
+
+def _item_line(start: str, item: str, columns: int | None) -> str:
+    line = f"{start} {shown(item, MAX_TEXT_CHARACTERS)}"
+    return line if columns is None else fitted(line, columns)
 
 
 def _rounded(number: float | None) -> float | None:

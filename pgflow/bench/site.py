@@ -60,9 +60,11 @@ def housekeeping(database: Database, slugs: Sequence[str]) -> Iterator[psycopg.C
 def _alone(conninfo: str, database: Database) -> Iterator[None]:
     """Hold a lock for as long as a transaction is open: one of a session would stay with a pooler's connection."""
     with psycopg.connect(conninfo, prepare_threshold=None) as connection:
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK_KEY]).fetchone() != (True,):
             raise click.ClickException(f"another benchmark runs in the database {database.target}")
+        # In this order: a SELECT that was the last statement keeps its snapshot until the next one, and no dead row of
+        # what is measured could be removed.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         yield
         with suppress(psycopg.OperationalError):
             connection.rollback()

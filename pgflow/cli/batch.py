@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -186,12 +187,14 @@ def _mode(*, resume: bool, retry_failed: bool, overwrite: bool) -> Mode:
 
 
 def _run(options: BatchOptions, database: str | None, *, is_quiet: bool, as_json: bool) -> None:
-    from pgflow.batch import Batch
-    from pgflow.cli.interrupts import Interrupts
     from pgflow.cli.lines import RelayedLines
+    from pgflow.worker.standby import Standby
 
-    with RelayedLines() as lines:
-        batch = Batch(database, options, tell=lambda line: lines.show(line), stderr=lines.writer)
+    with RelayedLines() as lines, Standby(lines.writer) as standby:
+        from pgflow.batch import Batch  # while the dispatcher imports what it needs
+        from pgflow.cli.interrupts import Interrupts
+
+        batch = Batch(database, options, tell=lambda line: lines.show(line), stderr=lines.writer, standby=standby)
         with Interrupts(batch.end_at_once) as interrupts:
             _start(batch, options, interrupts)
             lines.close_writer()
@@ -206,11 +209,19 @@ def _run(options: BatchOptions, database: str | None, *, is_quiet: bool, as_json
                 with ending_in_words():
                     batch.stop()
             finally:
+                if interrupts.came:
+                    _begin_line()
                 _tell(batch, options, is_quiet=is_quiet, as_json=as_json)
     if not batch.is_complete and interrupts.came:
         sys.exit(INTERRUPTED)
     if batch.summary().failed or not batch.is_complete:
         sys.exit(RUN_FAILED)
+
+
+def _begin_line() -> None:
+    """What the terminal has echoed of a Ctrl-C is written over."""
+    if sys.stderr.isatty():
+        click.echo("\r", err=True, nl=False)
 
 
 def _start(batch: Batch, options: BatchOptions, interrupts: Interrupts) -> None:
@@ -249,12 +260,17 @@ def _tell(batch: Batch, options: BatchOptions, *, is_quiet: bool, as_json: bool)
     command = _command(batch, options, going_on) if has_more else None
     summary = batch.summary(command)
     if not is_quiet:
-        for line in summary.lines():
+        for line in summary.lines(_columns()):
             click.echo(line, err=True)
     elif not batch.is_complete:
         click.echo(f"Batch {batch.name} is not finished. To go on with it:\n  {command}", err=True)
     if as_json:
         click.echo(summary.to_json())
+
+
+def _columns() -> int | None:
+    """How wide the terminal is that the summary goes to, if it is one."""
+    return os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else None
 
 
 def _command(batch: Batch, options: BatchOptions, going_on: str) -> str:

@@ -256,11 +256,12 @@ class BatchPass:
         assert row is not None
         return int(row["unwritten"])
 
-    def running(self, limit: int) -> tuple[int, list[RunningItem]]:
-        """How many items run, and those that have run for longest."""
+    def running(self, limit: int, slots: int) -> tuple[int, list[RunningItem]]:
+        """How many items run, if each worker has so many ``slots``, and those that have run for longest."""
         with self._database.transaction() as transaction:
             transaction.fetch_all("avoid_scans")
-            rows = transaction.fetch_all("running_batch_items", {"flow_slug": self._flow_slug, "limit": limit})
+            values = {"flow_slug": self._flow_slug, "limit": limit, "slots": slots}
+            rows = transaction.fetch_all("running_batch_items", values)
         count = rows[0]["running"] if rows else 0
         return count, [
             RunningItem(*(row[name] for name in ("item_index", "item", "attempt", "seconds"))) for row in rows

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from benchmarks import commands
 from pgflow.bench import flows, overhead, scaling, sqlcore, throughput
 from pgflow.bench.loads import Load
+from pgflow.bench.site import housekeeping
+from pgflow.database import Database
 from tests.support import cli
 from tests.support.worker import Runs
 
@@ -116,4 +118,24 @@ def test_a_suite_measures_and_leaves_nothing(
     result = CliRunner().invoke(commands.main, [suite, *tiny, *arguments, "--database", database_url])
     assert result.exit_code == 0, result.output
     assert words in result.output
+    assert_nothing_is_left(runs)
+
+
+@EMBEDDED
+def test_who_measures_keeps_no_dead_row(database_url: str, runs: Runs) -> None:
+    with Database(database_url) as database, housekeeping(database, []):
+        held = runs.query("SELECT backend_xmin FROM pg_stat_activity WHERE application_name = 'pgflow benchmark'")
+    assert held == [{"backend_xmin": None}] * 2
+
+
+@EMBEDDED
+def test_batches_are_measured_beside_an_executor(database_url: str, runs: Runs) -> None:
+    result = CliRunner().invoke(commands.main, ["batch", *TINY, *SIZE, "--items", "50", "--database", database_url])
+    assert result.exit_code == 0, result.output
+    for words in (
+        "items of 10 ms | whole command, over the executor, %",
+        "command to first item, s",
+        "50 no-op items | peak memory of the dispatcher, MiB",
+    ):
+        assert words in result.output
     assert_nothing_is_left(runs)

@@ -362,3 +362,9 @@ def test_a_dispatcher_whose_parent_dies_while_it_starts_loses_nothing(database_u
         dispatcher.stdin.close()
         assert dispatcher.wait(20) == 0
         assert runs.query("SELECT task_index FROM pgflow.step_tasks WHERE status = 'started'") == []
+
+
+def test_a_dispatcher_that_nobody_gives_an_order_ends_without_a_word() -> None:
+    command = [sys.executable, "-m", "pgflow.worker"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")

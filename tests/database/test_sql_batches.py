@@ -287,5 +287,12 @@ def test_running_items_are_told_the_longest_first(core: Core, batch: BatchPass) 
     batch.add(chunk(1, ["a", "b", "c"]))
     core.claim(FLOW, 1)
     core.claim(FLOW, 1)
-    count, running = batch.running(1)
+    count, running = batch.running(1, slots=8)
     assert (count, [(item.item_index, item.item, item.attempt) for item in running]) == (2, [(0, '"a"', 1)])
+
+
+def test_no_more_items_run_than_their_worker_has_slots(core: Core, batch: BatchPass) -> None:
+    batch.add(chunk(1, ["a", "b", "c"]))
+    assert batch.running(1, slots=2) == (0, [])
+    core.claim(FLOW, 3)
+    assert batch.running(1, slots=2)[0] == 2

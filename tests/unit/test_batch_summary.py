@@ -80,6 +80,14 @@ def test_the_command_retries_when_only_failures_are_left() -> None:
     assert lines[-2:] == ["to retry those that failed:", "  pgflow batch f --retry-failed"]
 
 
+def test_items_take_one_line_of_a_terminal_each() -> None:
+    slowest = [SlowItem(3.0, 5, "名前" * 60)]
+    wide = summary(slowest=slowest, durations=SPREAD, causes=causes(failure(7, "x" * 90)).most_common(), failed=1)
+    lines = list(wide.lines(40))
+    assert "   3.00 s  #5 名前名前名前名前名前名前…" in lines
+    assert "  1 x " + "x" * 90 in lines, "what people look for is told in full"
+
+
 def test_json_holds_the_same() -> None:
     ended = summary(
         done=99,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import commands, peers
+from benchmarks import batch_peers, commands, peers
 from benchmarks.beside import Beside
 from benchmarks.peers.process import PeerContender
 from pgflow.bench import throughput
@@ -28,6 +30,7 @@ from tests.unit.test_bench_figures import FACTS
     [
         ("throughput --against nobody", "'nobody' is none of procrastinate, pgqueuer"),
         ("kill --against dbos", "'dbos' is none of pebble, celery, all"),
+        ("batch --against celery", "'celery' is none of joblib, parallel, all"),
         ("sql --against celery", "this suite measures pgflow alone"),
         ("throughput --plot plot.gif", "plot.gif must end with one of .svg, .png, .pdf"),
         ("throughput --json /no/such/folder/figures.json", "there is no folder /no/such/folder"),
@@ -66,6 +69,27 @@ def test_celery_without_a_redis_server_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(peers.PEERS, "celery", dataclasses.replace(peers.PEERS["celery"], packages=()))
     monkeypatch.setattr("shutil.which", lambda _name: None)
     assert "there is no redis-server" in peers.missing("celery")
+
+
+def test_a_peer_of_batches_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(batch_peers, "missing_packages", lambda names: f"the package {names[0]} is not installed")
+    assert batch_peers.missing("parallel") == "there is no GNU parallel (apt-get install parallel)"
+    assert batch_peers.missing("joblib").startswith("the package joblib is not installed (pip install")
+
+
+@pytest.mark.parametrize("peer", [batch_peers.EXECUTOR, *batch_peers.PEERS.values()], ids=lambda peer: peer.name)
+def test_who_does_a_batch_says_when_each_item_began_and_ended(peer: batch_peers.Peer, tmp_path: Path) -> None:
+    for name, known in batch_peers.PEERS.items():
+        if known is peer and (why := batch_peers.missing(name)):
+            pytest.skip(why)
+    work = batch_peers.Work(tmp_path / "items.jsonl", tmp_path / "results.jsonl", slots=2)
+    work.items.write_text('{"number": 0, "cpu": 0.01}\n{"number": 1, "cpu": 0}\n')
+    done = subprocess.run(peer.command(work), cwd=batch_peers.ROOT, check=True, capture_output=True, text=True)
+    lines = done.stdout if peer.prints_results else work.results.read_text()
+    spans = [json.loads(line) for line in lines.splitlines()]
+    assert len(spans) == 2
+    assert max(ended - began for began, ended in spans) >= 0.01
 
 
 def test_a_peer_does_its_jobs_in_processes_of_its_own() -> None:
