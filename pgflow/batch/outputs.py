@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -88,6 +89,12 @@ class LineFile:
         self.size += len(data)
         return self.size
 
+    def discard(self) -> None:
+        """Close it, and remove what ``create`` has made."""
+        if self._is_regular and self._descriptor >= 0:
+            os.unlink(self._path)  # while it is locked
+        self.close()
+
     def close(self) -> None:
         """Let another write to it; what has been appended is on the disk."""
         if self._descriptor >= 0:
@@ -153,6 +160,8 @@ def _refused(path: str, error: OSError) -> OutputRefusedError:
 
 
 def _standard_output() -> int:
+    if sys.stdout is None:  # it was closed from the start: its number may be anything's by now
+        raise _refused("on standard output", OSError(errno.EBADF, "it is closed"))
     try:
         return os.dup(1)
     except OSError as error:
