@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 
 from pgflow.batch import joblog, lines, outputs
 from pgflow.batch.outputs import STANDARD_OUTPUT, LineFile
+from pgflow.batch.reading.source import STANDARD_INPUT
 from pgflow.database.batches import BatchFile, FileKind, FinishedItem
+from pgflow.errors import UsageError
 
 ERRORS_SUFFIX = ".errors.jsonl"
 
 
 def paths(output: str | None, job_log: str | None, *, errors_in_output: bool) -> dict[FileKind, str]:
-    """The absolute paths of the files that a batch writes with these options; without ``output`` that is standard
-    output, and failures have no file."""
+    """The absolute paths of the files that a batch writes with these options, the same through whatever folder's name;
+    without ``output`` that is standard output, and failures have no file."""
     found: dict[FileKind, str] = {}
     if output is not None:
-        found["output"] = os.path.abspath(output)
+        found["output"] = _absolute(output)
         if not errors_in_output:
             found["errors"] = found["output"] + ERRORS_SUFFIX
     if job_log is not None:
-        found["joblog"] = os.path.abspath(job_log)
+        found["joblog"] = _absolute(job_log)
     return found
+
+
+def _absolute(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)  # not the file's own name: /dev/stdout is a link
+
+
+def require_distinct(wanted: Mapping[FileKind, str], source: str) -> None:
+    """Raises UsageError where two of the files are the same, or one is the input, which would be overwritten."""
+    names = {_identity(0 if source == STANDARD_INPUT else source): "the input"}
+    for kind, path in wanted.items():
+        identity = _identity(path)
+        if identity is not None and identity in names:
+            raise UsageError(message=f"{path} is {names[identity]} already: name another file for the {kind}")
+        names[identity] = f"the file for the {kind}"
+
+
+def _identity(place: str | int) -> object:
+    """What is the same for two names, or descriptors, of a file; None for what is no file."""
+    try:
+        status = os.stat(place)
+    except (OSError, ValueError):
+        return place or None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def require_vacant(wanted: Mapping[FileKind, str]) -> None:
@@ -31,10 +59,10 @@ def require_vacant(wanted: Mapping[FileKind, str]) -> None:
         outputs.require_vacant(path)
 
 
-def require_unlocked(known: Mapping[FileKind, BatchFile]) -> None:
+def require_unlocked(paths: Iterable[str]) -> None:
     """Raises OutputRefusedError for a file that another batch is writing to."""
-    for file in known.values():
-        outputs.require_unlocked(file.path)
+    for path in paths:
+        outputs.require_unlocked(path)
 
 
 class BatchFiles:
@@ -53,9 +81,15 @@ class BatchFiles:
 
     @staticmethod
     def create(wanted: Mapping[FileKind, str], *, overwrite: bool, errors_in_output: bool, target: str) -> BatchFiles:
-        """New files. Raises as ``LineFile.create``."""
-        files = {kind: LineFile.create(path, overwrite=overwrite) for kind, path in wanted.items()}
-        return BatchFiles(files, errors_in_output=errors_in_output, target=target)
+        """New files, all or none. Raises as ``LineFile.create``."""
+        files: dict[FileKind, LineFile] = {}
+        with contextlib.ExitStack() as undo:
+            for kind, path in wanted.items():
+                files[kind] = LineFile.create(path, overwrite=overwrite)
+                undo.callback(files[kind].close if overwrite else files[kind].discard)
+            created = BatchFiles(files, errors_in_output=errors_in_output, target=target)
+            undo.pop_all()
+        return created
 
     @staticmethod
     def resume(known: Mapping[FileKind, BatchFile], *, errors_in_output: bool, target: str) -> BatchFiles:
@@ -99,7 +133,7 @@ class BatchFiles:
         """Close and unlock them. Where nothing has failed no file of failures is left; ``resume`` makes it anew."""
         errors = self._files.get("errors")
         if errors is not None and not errors.size:
-            errors.delete()
+            errors.discard()
         for file in (*self._files.values(), self._output):
             file.close()
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pgflow.batch import naming
-from pgflow.batch.files import BatchFiles, paths, require_unlocked, require_vacant
+from pgflow.batch.files import BatchFiles, paths, require_distinct, require_unlocked, require_vacant
 from pgflow.batch.options import BatchOptions
 from pgflow.database import Database, batches, capabilities, schema
 from pgflow.database.batches import BatchPass, FileKind, KnownBatch
-from pgflow.errors import BatchExistsError, BatchMismatchError, NotInContractError
+from pgflow.errors import BatchExistsError, BatchMismatchError, NotInContractError, OutputRefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Opening:
         self._target = target.target
         self.reference = target.reference()
         self._wanted = paths(options.output, options.joblog, errors_in_output=options.errors_in_output)
+        require_distinct(self._wanted, options.source)
         self._known: KnownBatch | None = None
 
     def look(self) -> None:
@@ -59,10 +60,16 @@ class Opening:
                 if self._known is not None:
                     raise _exists(self._known)
                 require_vacant(self._wanted)
+            case "overwrite":  # whoever works for what is to be deleted keeps it
+                require_unlocked(self._wanted.values())
+                require_unlocked(self._known_paths())
             case "resume" | "retry_failed":
                 self._known = self._known or batches.require(self._database, self.name)
                 self._require_same(self._known)
-                require_unlocked(self._known.files)
+                require_unlocked(self._known_paths())
+
+    def _known_paths(self) -> list[str]:
+        return [] if self._known is None else [file.path for file in self._known.files.values()]
 
     def _require_same(self, known: KnownBatch) -> None:
         if known.target != self._target:
@@ -84,16 +91,20 @@ class Opening:
         made = batches.create(self._database, self.name, self._flow_slug, self._target, self.reference, self._wanted)
         if made is None:
             raise _exists(batches.require(self._database, self.name))
-        files = BatchFiles.create(
-            self._wanted,
-            overwrite=self._options.mode == "overwrite",
-            errors_in_output=self._options.errors_in_output,
-            target=self._target,
-        )
+        try:
+            files = BatchFiles.create(
+                self._wanted,
+                overwrite=self._options.mode == "overwrite",
+                errors_in_output=self._options.errors_in_output,
+                target=self._target,
+            )
+        except OutputRefusedError:  # then there is no batch either, so that the same command works once that is mended
+            batches.delete(self._database, self.name)
+            raise
         return OpenBatch(made, files, Earlier())
 
     def _gone_on(self, known: KnownBatch) -> OpenBatch:
-        require_unlocked(known.files)  # whoever still works for the batch keeps it
+        require_unlocked(self._known_paths())  # whoever still works for the batch keeps it
         new = {kind: path for kind, path in self._wanted.items() if kind not in known.files}
         require_vacant(new)
         retries = self._options.mode == "retry_failed"

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -88,11 +89,12 @@ class LineFile:
         self.size += len(data)
         return self.size
 
-    def delete(self) -> None:
-        """Delete the file; what is no regular one stays."""
-        if self._is_regular:
+    def discard(self) -> None:
+        """Delete the file, while it is locked, and close it; what is no regular one stays."""
+        if self._is_regular and self._descriptor >= 0:
             with contextlib.suppress(OSError):  # somebody else has done it, or keeps us from it
                 os.unlink(self._path)
+        self.close()
 
     def close(self) -> None:
         """Let another write to it; what has been appended is on the disk."""
@@ -159,6 +161,8 @@ def _refused(path: str, error: OSError) -> OutputRefusedError:
 
 
 def _standard_output() -> int:
+    if sys.stdout is None:  # it was closed from the start: its number may be anything's by now
+        raise _refused("on standard output", OSError(errno.EBADF, "it is closed"))
     try:
         return os.dup(1)
     except OSError as error:

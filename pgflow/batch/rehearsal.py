@@ -9,7 +9,7 @@ from typing import Any
 
 from pgflow import errors
 from pgflow.batch import naming
-from pgflow.batch.files import paths, require_vacant
+from pgflow.batch.files import paths, require_distinct, require_vacant
 from pgflow.batch.options import BatchOptions
 from pgflow.errors import FlowImportError, PgflowError
 from pgflow.process import forked
@@ -24,6 +24,7 @@ def rehearse(options: BatchOptions) -> Iterator[str]:
     name = options.batch_name()
     batch = options.batch_target(naming.flow_slug(name))
     wanted = paths(options.output, options.joblog, errors_in_output=options.errors_in_output)
+    require_distinct(wanted, options.source)
     if options.mode == "new":
         require_vacant(wanted)
     step = _described(batch)

@@ -76,7 +76,8 @@ def _halt(text: str) -> Any:
 @click.option(
     "--output",
     metavar="FILE",
-    help="Where the results go, a line of JSON each [default: standard output]. Failures go to FILE.errors.jsonl.",
+    callback=lambda _context, _parameter, name: None if name == "-" else name,
+    help="Where the results go, a line of JSON each [default: -, standard output]. Failures go to FILE.errors.jsonl.",
 )
 @click.option("--errors-in-output", is_flag=True, help='Write failures into the output, as {"index", "item", "error"}.')
 @click.option(

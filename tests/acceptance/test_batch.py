@@ -293,3 +293,45 @@ def test_a_batch_runs_from_python(job: Job) -> None:
     summary = Batch(job.url, options).run()
     assert (summary.done, summary.failed, summary.left) == (3, 2, 0)
     assert job.outputs() == [0, 2, 4]
+
+
+def test_a_file_that_is_refused_leaves_nothing_in_the_way_of_the_same_command(job: Job) -> None:
+    job.write([1])
+    log = job.folder / "later" / "log.tsv"
+    assert "make the folder first" in ok(job.run("--joblog", str(log)), expected=2).stderr
+    assert not job.output.exists()
+    log.parent.mkdir()
+    ok(job.run("--joblog", str(log)))
+    assert job.outputs() == [2]
+
+
+def test_nothing_overwrites_the_input_nor_another_file_of_the_batch(job: Job) -> None:
+    job.write([1])
+    before = job.input.read_bytes()
+    link = job.folder / "link.jsonl"
+    link.symlink_to(job.input)
+    command = ["batch", f"{TARGETS}:double", "--input", str(job.input), "--overwrite", "--output"]
+    assert "is the input already" in ok(call(*command, str(job.input), url=job.url), expected=2).stderr
+    assert "is the input already" in ok(call(*command, str(link), "--dry-run", url=job.url), expected=2).stderr
+    assert "for the output already" in ok(job.run("--joblog", str(job.output)), expected=2).stderr
+    assert job.input.read_bytes() == before
+
+
+def test_a_folder_may_have_several_names(job: Job) -> None:
+    job.write([1])
+    ok(job.run("--limit", "1"))
+    other = job.folder / "other"
+    other.symlink_to(job.folder)
+    ok(Job(other, job.url).run("--resume"))
+    assert job.outputs() == [2]
+
+
+def test_standard_output_has_a_name_and_may_be_closed(job: Job) -> None:
+    job.write([1])
+    command = ["batch", f"{TARGETS}:double", "--input", str(job.input), "--output", "-", "--name", "printed"]
+    script = f"{shlex.join([*PGFLOW, *command])} >&-"
+    closed = subprocess.run(
+        ["sh", "-c", script], stderr=subprocess.PIPE, text=True, env=environment(job.url), check=False
+    )
+    assert (closed.returncode, "standard output" in closed.stderr) == (2, True), closed.stderr
+    assert json.loads(ok(call(*command, url=job.url)).stdout)["output"] == 2

@@ -120,6 +120,8 @@ def test_a_batch_that_somebody_works_for_is_left_to_him(job: Job) -> None:
     with begun(*job.arguments(), url=job.url) as process:
         wait_until(lambda: notes(job), "an item runs")
         ok(job.run("--resume"), expected=2)
+        ok(job.run("--overwrite"), expected=2)
+        ok(job.run("--overwrite", "--name", "another"), expected=2)
         go.touch()
         process.communicate(timeout=TIMEOUT_SECONDS)
         assert process.returncode == 0
