@@ -138,7 +138,7 @@ class _Measuring:
             return
         for which, name in enumerate(("batch process", "dispatcher")):
             peaks = [peak[which] for peak in run.peaks]
-            early, whole = peaks[len(peaks) // 5], peaks[-1]
+            early, whole = peaks[len(peaks) // 5], max(peaks)  # that of a zombie is 0
             self._figures.add(load, f"peak memory of the {name}", "MiB", whole / MIB)
             self._figures.add(load, f"growth of that of the {name}", "MiB", (whole - early) / MIB)
 
