@@ -97,8 +97,12 @@ class Worker:
             self.launch()
         self._is_launched = False
         assert self._process is not None
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(self._order() + "\n")
+                self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BaseException:  # Ctrl-C while the flows are imported
             self.stop(timeout=0)
@@ -111,13 +115,13 @@ class Worker:
         return self
 
     def launch(self) -> None:
-        """Begin to start the dispatcher, for who has something else to do meanwhile; ``start`` then waits for it, and
-        raises what keeps it from serving."""
+        """Begin to start the dispatcher, for who has something else to do meanwhile. It loads what it consists of, and
+        touches neither flow nor database before ``start``, which need not follow."""
         if self._process is not None:
             raise WorkerStartError(message="This worker has been started already")
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.PIPE,  # stays open: its end tells the dispatcher that this process is gone
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             # The order for a forkserver is not this process's to pass on: the dispatcher imports no flow.
@@ -125,11 +129,6 @@ class Worker:
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which then calls stop
         )
-        assert self._process.stdin is not None
-        # stdin stays open: its end tells the dispatcher that this process is gone.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(self._order() + "\n")
-            self._process.stdin.flush()
         self._is_launched = True
 
     def _order(self) -> str:
@@ -152,7 +151,7 @@ class Worker:
     def end_at_once(self) -> None:
         """Let a ``stop`` that waits in another place return soon: what still runs is killed and handed back. For
         signal handlers."""
-        if self._process is not None and self._process.stdin is not None:
+        if self._process is not None and self._process.stdin is not None and not self._is_launched:
             with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
                 os.write(self._process.stdin.fileno(), b"!")
 
@@ -165,6 +164,8 @@ class Worker:
         process = self._process
         if process is None:
             return 0
+        if self._is_launched:
+            process.kill()  # it has nothing to hand back
         process.terminate()
         try:
             # A wait with a timeout looks every 50 ms. The kernel may give a signal to another thread; its handler runs

@@ -30,7 +30,10 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Serve until told to stop; 0 after a clean end, 1 when it did not start or could not deliver everything."""
     log_to_stderr(logging.WARNING)
-    order = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the parent has gone, or needs no worker
+        return 0
+    order = json.loads(line)
     answer = _Answer()
     request = StopRequest()
     threading.Thread(target=_hear_parent, args=(request,), name="pgflow-parent", daemon=True).start()

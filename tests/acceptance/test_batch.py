@@ -216,6 +216,17 @@ def test_a_name_belongs_to_one_target(job: Job) -> None:
     assert "Batch mine is of target tests.flows.items:double, not of tests.flows.items:odd_fails" in result.stderr
 
 
+def test_the_target_is_not_loaded_for_a_batch_that_is_refused(job: Job) -> None:
+    """Else it might take the items of the batch of that name."""
+    job.write([1])
+    ok(job.run("--name", "mine"))
+    loads = job.folder / "loads.py"
+    loads.write_text(f"open({str(job.folder / 'loaded')!r}, 'w')\ndef double(item): return 0\n")
+    command = ["batch", f"{loads}:double", "--input", str(job.input), "--name", "mine", "--resume"]
+    ok(call(*command, url=job.url), expected=2)
+    assert not (job.folder / "loaded").exists()
+
+
 def test_a_dry_run_writes_nothing_and_needs_no_database(job: Job) -> None:
     job.write(range(5))
     result = ok(call(*job.arguments("--dry-run", "--memory", "1G"), url="postgresql://nowhere/nothing"))
