@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgflow.batch import Batch, BatchOptions
+from pgflow.database import Database, batches
 from tests.support.batch import TARGETS, Job, indexes, ok, read
 from tests.support.cli import PGFLOW, call, environment
 from tests.support.worker import runs_in
@@ -119,6 +120,19 @@ def test_failed_items_run_again_and_their_results_are_added(job: Job, tmp_path: 
     ok(job.run("--retry-failed"))
     assert job.outputs() == list(range(10))
     assert read(job.errors) == []
+
+
+def test_a_retry_that_was_killed_at_its_start_goes_on(job: Job) -> None:
+    job = of(job, "odd_fails")
+    job.write(range(6))
+    ok(job.run("--name", "killed"), expected=1)
+    with Database(job.url) as database:
+        known = batches.require(database, "killed")
+        batches.begin_pass(database, known, known.reference, {}, emptied=["errors"])
+    result = ok(job.run("--name", "killed", "--resume"), expected=1)
+    assert "killed: 3 of 6 done, 3 failed, 3 in earlier sessions" in result.stderr
+    assert sorted(job.outputs()) == [0, 2, 4]
+    assert sorted(indexes(read(job.errors))) == [1, 3, 5]
 
 
 def test_retries_are_attempts_of_the_same_item(job: Job, tmp_path: Path) -> None:
