@@ -154,8 +154,6 @@ class Feeder:
         self._trouble = trouble
         self._stopping = threading.Event()
         self._waiting = 0
-        self.added = 0
-        """How many items were new in this pass."""
         self.items: int | None = None
         """How many items the batch has, once something was added."""
         self.failure: BaseException | None = None
@@ -171,11 +169,6 @@ class Feeder:
     def stop(self) -> None:
         """Add nothing more."""
         self._stopping.set()
-
-    def wait_until_stopped(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds until the chunk under way is added; whether that is so."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         try:
@@ -207,4 +200,3 @@ class Feeder:
         if added is not None:
             self._waiting = added.unwritten + finished
             self.items = added.items
-            self.added += added.items_added or 0

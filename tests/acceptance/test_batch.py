@@ -264,13 +264,14 @@ def test_the_summary_is_for_people_and_as_json_for_programs(job: Job) -> None:
 
 def test_the_joblog_has_a_row_for_each_item(job: Job, tmp_path: Path) -> None:
     job = of(job, "obey")
-    job.write([{"name": 0, "sleep": 0.1}, {"name": 1, "exit": 3}])
+    job.write([{"name": "é", "sleep": 0.1}, {"name": 1, "exit": 3}])
     log = tmp_path / "log.tsv"
     ok(job.run("--joblog", str(log)), expected=1)
     header, *rows = [line.split("\t") for line in log.read_text().splitlines()]
     by_seq = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert (by_seq["1"]["Exitval"], by_seq["2"]["Exitval"]) == ("0", "3")
     assert 0.1 <= float(by_seq["1"]["JobRuntime"]) < 5
+    assert by_seq["1"]["Receive"] == "4"  # bytes, of "é" with its quotes
     assert int(by_seq["1"]["PeakRSS"]) > 1 << 20
     assert by_seq["1"]["Command"].startswith(f"{TARGETS}:obey {{")
     ok(job.run("--retry-failed"), expected=1)  # the log goes on although it is not named again
