@@ -105,7 +105,11 @@ class Batch:
             return FailureSource()
         self._reading = ReadAhead(shuffled(self._reader) if self._options.shuffle else self._reader)
         self._reading.start()
-        return InputSource(self._reading, self._skip if self._options.on_bad_line == "skip" else None)
+        return InputSource(
+            self._reading,
+            self._skip if self._options.on_bad_line == "skip" else None,
+            FailureSource() if self._options.mode == "resume" else None,
+        )
 
     def _skip(self, item: Item, reason: str) -> None:
         self._tell(f"item {item.index} is left out, as it cannot be stored: {reason}")

@@ -30,8 +30,7 @@ class Collector:
     the sizes that are known, so that no line is missing and none is there twice.
 
     Thread: ``pgflow-batch-collector`` runs ``_loop``. ``on_page`` is called there with what was written; ``is_fed``
-    says whether all items are in the database, ``unfinished`` about how many of those are not written. A database that
-    is away is waited for.
+    says whether all items are in the database. A database that is away is waited for.
     """
 
     def __init__(

@@ -36,24 +36,52 @@ class Source(Protocol):
         """Whether there is nothing more to add."""
 
 
-class InputSource:
-    """The items of an input. ``skip`` is called for an item that PostgreSQL cannot hold; without, it ends the pass."""
+class FailureSource:
+    """The items that have failed before and are to run again. ``number`` is that of the chunk that comes next."""
 
-    def __init__(self, reading: ReadAhead, skip: Callable[[Item, str], None] | None) -> None:
+    def __init__(self) -> None:
+        self.number = 1
+        self._is_over = False
+
+    def add_next(self, batch: BatchPass) -> Added:
+        """As in Source."""
+        added = batch.retry_failures(self.number, CHUNK_ITEMS)
+        self.number += 1
+        self._is_over = added.items_added == 0
+        return added
+
+    @property
+    def is_over(self) -> bool:
+        """As in Source."""
+        return self._is_over
+
+
+class InputSource:
+    """The items of an input, after the ``failures`` that a retry has left which was interrupted. ``skip`` is called for
+    an item that PostgreSQL cannot hold; without, it ends the pass."""
+
+    def __init__(
+        self, reading: ReadAhead, skip: Callable[[Item, str], None] | None, failures: FailureSource | None
+    ) -> None:
         self._reading = reading
         self._skip = skip
+        self._failures = failures
         self._number = 0
+        self._is_first = True
         self._pending: list[Sequence[Item]] = []
         """Chunks that were read and are not known to be added, the next one last."""
 
     def add_next(self, batch: BatchPass) -> Added | None:
         """As in Source. Raises what reading raised, and BatchItemError."""
+        if self._failures is not None:
+            return self._add_failures(self._failures, batch)
         if not self._pending:
             items = self._reading.take(LOOK_SECONDS)
             if not items:
                 return None
             self._number += 1
-            self._pending = [items[FIRST_ITEMS:], items[:FIRST_ITEMS]] if self._number == 1 else [items]
+            self._pending = [items[FIRST_ITEMS:], items[:FIRST_ITEMS]] if self._is_first else [items]
+            self._is_first = False
             self._pending = [part for part in self._pending if part]
         chunk = self._pending[-1]
         try:
@@ -64,6 +92,12 @@ class InputSource:
             self._halve(chunk, in_short(error))
             return None
         self._drop()
+        return added
+
+    def _add_failures(self, failures: FailureSource, batch: BatchPass) -> Added:
+        added = failures.add_next(batch)
+        if failures.is_over:
+            self._number, self._failures = failures.number - 1, None
         return added
 
     def _halve(self, chunk: Sequence[Item], refusal: str) -> None:
@@ -85,27 +119,7 @@ class InputSource:
     @property
     def is_over(self) -> bool:
         """As in Source."""
-        return not self._pending and self._reading.is_over
-
-
-class FailureSource:
-    """The items that have failed before."""
-
-    def __init__(self) -> None:
-        self._number = 1
-        self._is_over = False
-
-    def add_next(self, batch: BatchPass) -> Added | None:
-        """As in Source."""
-        added = batch.retry_failures(self._number, CHUNK_ITEMS)
-        self._number += 1
-        self._is_over = added.items_added == 0
-        return added
-
-    @property
-    def is_over(self) -> bool:
-        """As in Source."""
-        return self._is_over
+        return self._failures is None and not self._pending and self._reading.is_over
 
 
 def _chunk_of(number: int, items: Sequence[Item]) -> Chunk:
@@ -140,8 +154,6 @@ class Feeder:
         self._trouble = trouble
         self._stopping = threading.Event()
         self._waiting = 0
-        self.added = 0
-        """How many items were new in this pass."""
         self.items: int | None = None
         """How many items the batch has, once something was added."""
         self.failure: BaseException | None = None
@@ -157,11 +169,6 @@ class Feeder:
     def stop(self) -> None:
         """Add nothing more."""
         self._stopping.set()
-
-    def wait_until_stopped(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds until the chunk under way is added; whether that is so."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         try:
@@ -193,4 +200,3 @@ class Feeder:
         if added is not None:
             self._waiting = added.unwritten + finished
             self.items = added.items
-            self.added += added.items_added or 0

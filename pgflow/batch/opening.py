@@ -107,14 +107,13 @@ class Opening:
         require_unlocked(self._known_paths())  # whoever still works for the batch keeps it
         new = {kind: path for kind, path in self._wanted.items() if kind not in known.files}
         require_vacant(new)
-        retries = self._options.mode == "retry_failed"
-        emptied: list[FileKind] = ["errors"] if retries else []
+        emptied: list[FileKind] = ["errors"] if self._options.mode == "retry_failed" else []
         begun = batches.begin_pass(self._database, known, self.reference, new, emptied=emptied)
         # Only now: somebody's last word may have come in between.
         known = batches.require(self._database, self.name)
         files = BatchFiles.resume(known.files, errors_in_output=self._options.errors_in_output, target=self._target)
         done = known.items - known.unwritten - known.failures
-        return OpenBatch(begun, files, Earlier(done, 0 if retries else known.failures))
+        return OpenBatch(begun, files, Earlier(done, known.failures))
 
     def outcome(self) -> KnownBatch:
         """What the batch has come to. Raises DatabaseError or psycopg.Error."""

@@ -30,7 +30,7 @@ class KnownBatch:
     """A batch as it is in the database.
 
     ``target`` is what it was made for, ``reference`` how its flow is loaded. ``pass_number`` says how often it has been
-    begun. Of its ``items``, ``unwritten`` are not in its files yet, and ``failures`` have failed.
+    begun. Of its ``items``, ``unwritten`` are not in its files yet, and ``failures`` have failed, and are in them.
     """
 
     batch_id: int
@@ -163,8 +163,8 @@ def begin_pass(
 ) -> BatchPass:
     """Go through the batch's input once more; whoever worked for it before is fenced off.
 
-    ``files`` that are new to it are added, those ``emptied`` begin anew. Raises BatchTakenOverError when the batch was
-    deleted.
+    ``files`` that are new to it are added, those ``emptied`` begin anew; where errors are, the failed items are to run
+    again. Raises BatchTakenOverError when the batch was deleted.
     """
     row = database.fetch_one(
         "begin_batch_pass",
@@ -211,7 +211,7 @@ class BatchPass:
         )
 
     def retry_failures(self, number: int, limit: int) -> Added:
-        """Run the next failed items again, at most ``limit`` of them, as chunk ``number`` of this pass."""
+        """Run the next failed items again that are to, at most ``limit`` of them, as chunk ``number`` of this pass."""
         return self._add("retry_batch_failures", number, limit=limit)
 
     def _add(self, query: str, number: int, **values: object) -> Added:

@@ -57,6 +57,11 @@ class Standby:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Kill it, if it has no order yet."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+            self._process = None

@@ -77,7 +77,7 @@ class Worker:
         )
         self._stderr = stderr
         self._process: subprocess.Popen[str] | None = None
-        self._is_launched = False
+        self._standby: Standby | None = None
         self.flow_slugs: list[str] = []
         """The slugs of the flows served, once started."""
 
@@ -87,10 +87,10 @@ class Worker:
         Raises what keeps it from serving: FlowNotFoundError, FlowImportError, FlowDefinitionError,
         FlowShapeMismatchError, DatabaseError or WorkerStartError.
         """
-        if not self._is_launched:
+        if self._standby is None:
             self.launch()
-        self._is_launched = False
-        assert self._process is not None
+        assert self._standby is not None
+        self._process, self._standby = self._standby.give(self._order()), None
         assert self._process.stdout is not None
         try:
             line = self._process.stdout.readline()
@@ -105,12 +105,12 @@ class Worker:
         return self
 
     def launch(self, standby: Standby | None = None) -> None:
-        """Begin to start the dispatcher, for who has something else to do meanwhile; ``start`` then waits for it, and
-        raises what keeps it from serving. ``standby`` is one that waits for its order; where it logs is settled."""
-        if self._process is not None:
+        """Begin to start the dispatcher, for who has something else to do meanwhile. It loads what it consists of, and
+        touches neither flow nor database before ``start``, which need not follow. ``standby`` is one that was begun
+        before; where it logs is settled."""
+        if self._process is not None or self._standby is not None:
             raise WorkerStartError(message="This worker has been started already")
-        self._process = (standby or Standby(self._stderr)).give(self._order())
-        self._is_launched = True
+        self._standby = standby or Standby(self._stderr)
 
     def _order(self) -> str:
         return json.dumps({"database": self._database.order(), "options": self._options.to_order()})
@@ -142,6 +142,10 @@ class Worker:
         After ``timeout`` seconds what still runs is killed and handed back. Returns the dispatcher's exit
         code, 0 after a clean end; stopping a worker that does not run returns 0.
         """
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            standby.discard()  # it has nothing to hand back
+            self._close_database()
         process = self._process
         if process is None:
             return 0
@@ -157,7 +161,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()
-        self._process, self._is_launched = None, False
+        self._process = None
         self._close_database()
         return process.returncode
 

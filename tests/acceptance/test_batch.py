@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgflow.batch import Batch, BatchOptions
+from pgflow.database import Database, batches
 from tests.support.batch import TARGETS, Job, indexes, ok, read
 from tests.support.cli import PGFLOW, call, environment
 from tests.support.worker import runs_in
@@ -121,6 +122,19 @@ def test_failed_items_run_again_and_their_results_are_added(job: Job, tmp_path: 
     assert not job.errors.exists()
 
 
+def test_a_retry_that_was_killed_at_its_start_goes_on(job: Job) -> None:
+    job = of(job, "odd_fails")
+    job.write(range(6))
+    ok(job.run("--name", "killed"), expected=1)
+    with Database(job.url) as database:
+        known = batches.require(database, "killed")
+        batches.begin_pass(database, known, known.reference, {}, emptied=["errors"])
+    result = ok(job.run("--name", "killed", "--resume"), expected=1)
+    assert "killed: 3 of 6 done, 3 failed, 3 in earlier sessions" in result.stderr
+    assert sorted(job.outputs()) == [0, 2, 4]
+    assert sorted(indexes(read(job.errors))) == [1, 3, 5]
+
+
 def test_retries_are_attempts_of_the_same_item(job: Job, tmp_path: Path) -> None:
     job = of(job, "odd_fails")
     job.write([1])
@@ -216,6 +230,17 @@ def test_a_name_belongs_to_one_target(job: Job) -> None:
     assert "Batch mine is of target tests.flows.items:double, not of tests.flows.items:odd_fails" in result.stderr
 
 
+def test_the_target_is_not_loaded_for_a_batch_that_is_refused(job: Job) -> None:
+    """Else it might take the items of the batch of that name."""
+    job.write([1])
+    ok(job.run("--name", "mine"))
+    loads = job.folder / "loads.py"
+    loads.write_text(f"open({str(job.folder / 'loaded')!r}, 'w')\ndef double(item): return 0\n")
+    command = ["batch", f"{loads}:double", "--input", str(job.input), "--name", "mine", "--resume"]
+    ok(call(*command, url=job.url), expected=2)
+    assert not (job.folder / "loaded").exists()
+
+
 def test_a_dry_run_writes_nothing_and_needs_no_database(job: Job) -> None:
     job.write(range(5))
     result = ok(call(*job.arguments("--dry-run", "--memory", "1G"), url="postgresql://nowhere/nothing"))
@@ -239,13 +264,14 @@ def test_the_summary_is_for_people_and_as_json_for_programs(job: Job) -> None:
 
 def test_the_joblog_has_a_row_for_each_item(job: Job, tmp_path: Path) -> None:
     job = of(job, "obey")
-    job.write([{"name": 0, "sleep": 0.1}, {"name": 1, "exit": 3}])
+    job.write([{"name": "é", "sleep": 0.1}, {"name": 1, "exit": 3}])
     log = tmp_path / "log.tsv"
     ok(job.run("--joblog", str(log)), expected=1)
     header, *rows = [line.split("\t") for line in log.read_text().splitlines()]
     by_seq = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert (by_seq["1"]["Exitval"], by_seq["2"]["Exitval"]) == ("0", "3")
     assert 0.1 <= float(by_seq["1"]["JobRuntime"]) < 5
+    assert by_seq["1"]["Receive"] == "4"  # bytes, of "é" with its quotes
     assert int(by_seq["1"]["PeakRSS"]) > 1 << 20
     assert by_seq["1"]["Command"].startswith(f"{TARGETS}:obey {{")
     ok(job.run("--retry-failed"), expected=1)  # the log goes on although it is not named again

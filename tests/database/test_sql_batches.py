@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgflow.database import Database, batches, retention
-from pgflow.database.batches import Added, BatchPass, Chunk, FinishedItem, RunBits
+from pgflow.database.batches import Added, BatchPass, Chunk, FileKind, FinishedItem, RunBits
 from pgflow.errors import BatchTakenOverError
 from tests.support.sql import Core
 
@@ -39,10 +39,10 @@ def new_batch(database: Database, name: str = "b") -> BatchPass:
     return made
 
 
-def resumed(database: Database, name: str = "b") -> BatchPass:
+def resumed(database: Database, name: str = "b", emptied: Sequence[FileKind] = ()) -> BatchPass:
     known = batches.find(database, name)
     assert known is not None
-    return batches.begin_pass(database, known, "the reference", {})
+    return batches.begin_pass(database, known, "the reference", {}, emptied=emptied)
 
 
 def key(item: object) -> bytes:
@@ -204,9 +204,17 @@ def test_what_failed_runs_again_as_a_run_of_its_own(core: Core, database: Databa
     core.fail([task for task in tasks if task.input in "bdg"], ["no"] * 3)
     core.complete([task for task in tasks if task.input not in "bdg"], [0] * 4)
     write(batch, page(batch))
-    later = resumed(database)
-    added = [later.retry_failures(number, 2) for number in (1, 1, 2, 3)]
-    assert added == [Added(2, 7, 2), Added(None, 7, 2), Added(1, 7, 3), Added(0, 7, 3)]
+    assert resumed(database).retry_failures(1, 10) == Added(0, 7, 0)  # nobody wants it
+    later = resumed(database, emptied=["errors"])
+    known = batches.find(database, "b")
+    assert known is not None
+    assert (known.items, known.unwritten, known.failures) == (7, 3, 0)
+    assert later.unwritten() == 0  # nothing to wait for until they are added
+    assert page(later) == page(later, in_order=True) == []
+    assert later.retry_failures(1, 2) == Added(2, 7, 2)
+    later = resumed(database)  # the retry was interrupted
+    added = [later.retry_failures(number, 2) for number in (1, 1, 2)]
+    assert added == [Added(1, 7, 3), Added(None, 7, 3), Added(0, 7, 3)]
     again = core.claim(FLOW)
     assert {task.input for task in again} == set("bdg")
     core.complete(again, [1] * 3)

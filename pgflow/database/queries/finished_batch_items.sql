@@ -3,13 +3,14 @@
 -- history, never by what its output looks like.
 --
 -- A run whose step has as many tasks left as items that are not written has nothing new: it costs a look at its row. Of the
--- others each item that is not written is looked at. `||` detoasts, once for each run and not for each item.
+-- others each item that is not written is looked at. Items that failed and wait to be run again are left out. `||` detoasts, once for each run and not for each item.
 WITH open_run AS MATERIALIZED (
-  SELECT r.run_id, r.position, r.written, s.step_slug, s.status = 'failed' AS is_cancelled, s.error_message
+  SELECT r.run_id, r.position, r.looked_at, s.step_slug, s.status = 'failed' AS is_cancelled, s.error_message
   FROM (
-    SELECT r.run_id, r.position, r.unwritten, r.written
+    SELECT
+      r.run_id, r.position, r.unwritten - bit_count(r.failed & ~r.written) AS unwritten, r.written | r.failed AS looked_at
     FROM pgflow.batch_runs AS r
-    WHERE r.batch_id = %(batch_id)s AND r.unwritten > 0
+    WHERE r.batch_id = %(batch_id)s AND r.unwritten > 0 AND r.unwritten > bit_count(r.failed & ~r.written)
     ORDER BY r.position
     OFFSET 0
   ) AS r
@@ -35,7 +36,7 @@ ended AS (
       t.status = 'completed' AS is_complete,
       coalesce(pg_column_size(t.output), 0) AS size
     FROM pgflow.step_tasks AS t
-    WHERE t.run_id = r.run_id AND t.step_slug = r.step_slug AND get_bit(r.written, t.task_index) = 0
+    WHERE t.run_id = r.run_id AND t.step_slug = r.step_slug AND get_bit(r.looked_at, t.task_index) = 0
     OFFSET 0
   ) AS t
   WHERE t.is_complete OR r.is_cancelled OR %(in_order)s

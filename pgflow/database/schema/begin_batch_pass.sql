@@ -1,5 +1,7 @@
 -- Ours: go through the input of a batch once more; the number of the pass, with which whoever worked for the batch before
--- can do nothing more for it. Files that are new to the batch are added, those in p_emptied begin anew.
+-- can do nothing more for it. Files that are new to the batch are added, those in p_emptied begin anew. Where 'errors' is one
+-- of them the items that have failed are to run again: no longer written, until retry_batch_failures or, if this pass is
+-- interrupted, that of a later one comes to them.
 CREATE FUNCTION pgflow.begin_batch_pass(
   p_batch_id bigint, p_reference text, p_kinds text[], p_paths text[], p_emptied text[]
 )
@@ -26,6 +28,11 @@ BEGIN
   WHERE new_pass IS NOT NULL
   ON CONFLICT ON CONSTRAINT batch_files_pkey DO NOTHING;
   UPDATE pgflow.batch_files AS f SET size = 0 WHERE f.batch_id = p_batch_id AND f.kind = ANY(p_emptied);
+  IF 'errors' = ANY(p_emptied) THEN
+    UPDATE pgflow.batch_runs AS r
+    SET written = r.written & ~r.failed, unwritten = r.item_count - bit_count(r.written & ~r.failed)::int
+    WHERE r.batch_id = p_batch_id AND r.failures > 0;
+  END IF;
   RETURN new_pass;
 END
 $$;

@@ -1,5 +1,6 @@
--- Ours: run the failed items of the next runs of a batch again, as one run, in whose place they count from then on; of at most
--- so many items. The result is as in add_batch_items; when nothing is left `added` is 0. What was pruned cannot be run again.
+-- Ours: run the failed items of the next runs of a batch again that are to (begin_batch_pass: they are not written), as one
+-- run, in whose place they count from then on; of at most so many items. The result is as in add_batch_items; when nothing is
+-- left `added` is 0. What was pruned cannot be run again.
 CREATE FUNCTION pgflow.retry_batch_failures(p_batch_id bigint, p_pass int, p_chunk int, p_limit int)
 RETURNS TABLE (verdict text, added int, items bigint, unwritten bigint)
 LANGUAGE plpgsql
@@ -27,19 +28,19 @@ BEGIN
     INTO again
     FROM (
       -- What is toasted is read here, once for each run and not for each of its items.
-      SELECT r.run_id, r.position, r.failed, r.item_count, r.item_indexes || '{}' AS item_indexes, r.keys || '' AS keys,
+      SELECT r.run_id, r.position, r.waiting, r.item_count, r.item_indexes || '{}' AS item_indexes, r.keys || '' AS keys,
         r.input || '[]'::jsonb AS input
       FROM (
         SELECT
           r.*,
           f.input,
-          sum(r.failures) OVER before + r.failures AS failures_so_far,
+          sum(bit_count(r.waiting)) OVER before + bit_count(r.waiting) AS failures_so_far,
           row_number() OVER (ORDER BY r.position) AS place,
           sum(pg_column_size(f.input)) OVER (ORDER BY r.position) AS size_so_far
         FROM (
-          SELECT *
+          SELECT r.*, r.failed & ~r.written AS waiting
           FROM pgflow.batch_runs AS r
-          WHERE r.batch_id = p_batch_id AND r.failures > 0
+          WHERE r.batch_id = p_batch_id AND r.failures > 0 AND bit_count(r.failed & ~r.written) > 0
           ORDER BY r.position
           LIMIT 100
         ) AS r
@@ -50,12 +51,16 @@ BEGIN
       OFFSET 0
     ) AS r
     CROSS JOIN LATERAL generate_series(0, r.item_count - 1) AS i (task_index)
-    WHERE get_bit(r.failed, i.task_index) = 1;
+    WHERE get_bit(r.waiting, i.task_index) = 1;
 
     IF again.run_ids IS NOT NULL THEN
       added := cardinality(again.item_indexes);
       UPDATE pgflow.batch_runs AS r
-      SET failures = 0, failed = r.failed # r.failed
+      SET
+        written = r.written | r.failed,
+        unwritten = r.item_count - bit_count(r.written | r.failed)::int,
+        failed = r.failed & r.written,
+        failures = bit_count(r.failed & r.written)::int
       WHERE r.run_id = ANY(again.run_ids);
       PERFORM pgflow._start_batch_run(p_batch_id, again.items, again.item_indexes, again.keys);
     END IF;
