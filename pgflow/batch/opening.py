@@ -77,6 +77,9 @@ class Opening:
         output = known.files.get("output")
         if "output" in self._wanted and (output is None or output.path != self._wanted["output"]):
             self._refuse(f"output {output.path if output else 'to standard output'}", self._wanted["output"])
+        for kind in self._wanted.keys() & known.files.keys():
+            if known.files[kind].path != self._wanted[kind]:
+                self._refuse(f"{kind} {known.files[kind].path}", self._wanted[kind])
 
     def _refuse(self, found: str, wanted: str) -> NoReturn:
         raise BatchMismatchError(name=self.name, found=found, wanted=wanted)

@@ -276,6 +276,8 @@ def test_the_joblog_has_a_row_for_each_item(job: Job, tmp_path: Path) -> None:
     assert by_seq["1"]["Command"].startswith(f"{TARGETS}:obey {{")
     ok(job.run("--retry-failed"), expected=1)  # the log goes on although it is not named again
     assert len(log.read_text().splitlines()) == 4
+    other = ok(job.run("--resume", "--joblog", str(tmp_path / "other.tsv")), expected=2)
+    assert f"is of joblog {log}, not of {tmp_path / 'other.tsv'}" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,25 @@ def test_pruning_keeps_runs_until_they_are_written_and_the_memory_of_items_with_
 
 
 @pytest.mark.parametrize("by", ["steps", "function"])
+def test_pruning_keeps_what_failed_for_a_retry(core: Core, database: Database, batch: BatchPass, by: str) -> None:
+    batch.add(chunk(1, ["a", "b"]))
+    batch.add(chunk(2, ["c"]))
+    first, *rest = core.claim(FLOW)
+    core.fail([first], ["no"])
+    core.complete(rest, [0] * 2)
+    write(batch, page(batch))
+    if by == "steps":
+        assert retention.prune(database, 0).runs == 1
+    else:
+        core.rows("SELECT pgflow.prune_data_older_than('0')")
+    known = batches.find(database, "b")
+    assert known is not None
+    assert (known.items, known.failures) == (3, 1)
+    assert resumed(database, emptied=["errors"]).retry_failures(1, 10).items_added == 1
+    assert [task.input for task in core.claim(FLOW)] == [first.input]
+
+
+@pytest.mark.parametrize("by", ["steps", "function"])
 def test_pruning_deletes_batches_for_which_nobody_has_worked(core: Core, database: Database, by: str) -> None:
     feed(new_batch(database), [1, 2, 3])
     core.complete(core.claim(FLOW), [0] * 3)

@@ -16,7 +16,7 @@ BEGIN
     SELECT r.run_id
     FROM pgflow.runs AS r
     WHERE (r.completed_at < cutoff OR r.failed_at < cutoff)
-      AND NOT EXISTS (SELECT FROM pgflow.batch_runs AS b WHERE b.run_id = r.run_id AND b.unwritten > 0)
+      AND NOT EXISTS (SELECT FROM pgflow.batch_runs AS b WHERE b.run_id = r.run_id AND b.unwritten + b.failures > 0)
     ORDER BY r.run_id
     FOR UPDATE SKIP LOCKED
   ) AS r;

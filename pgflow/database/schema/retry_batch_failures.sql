@@ -1,6 +1,6 @@
 -- Ours: run the failed items of the next runs of a batch again that are to (begin_batch_pass: they are not written), as one
 -- run, in whose place they count from then on; of at most so many items. The result is as in add_batch_items; when nothing is
--- left `added` is 0. What was pruned cannot be run again.
+-- left `added` is 0.
 CREATE FUNCTION pgflow.retry_batch_failures(p_batch_id bigint, p_pass int, p_chunk int, p_limit int)
 RETURNS TABLE (verdict text, added int, items bigint, unwritten bigint)
 LANGUAGE plpgsql
