@@ -3,7 +3,8 @@
 -- history, never by what its output looks like.
 --
 -- A run whose step has as many tasks left as items that are not written has nothing new: it costs a look at its row. Of the
--- others each item that is not written is looked at. Items that failed and wait to be run again are left out. `||` detoasts, once for each run and not for each item.
+-- others each item that is not written is looked at. Items that failed and wait to be run
+-- again are left out. `||` detoasts, once for each run and not for each item.
 WITH open_run AS MATERIALIZED (
   SELECT r.run_id, r.position, r.looked_at, s.step_slug, s.status = 'failed' AS is_cancelled, s.error_message
   FROM (
@@ -28,6 +29,7 @@ ended AS (
   FROM open_run AS r
   CROSS JOIN LATERAL (
     SELECT
+      t.ctid AS row_id,
       t.step_slug,
       t.task_index,
       t.attempts_count,
@@ -101,7 +103,7 @@ JOIN run ON run.run_id = p.run_id
 CROSS JOIN LATERAL (
   SELECT t.output
   FROM pgflow.step_tasks AS t
-  WHERE t.run_id = p.run_id AND t.step_slug = p.step_slug AND t.task_index = p.task_index
+  WHERE t.ctid = p.row_id  -- by key an index without the task's may be taken, with statistics of another time
   OFFSET 0
 ) AS t
 LEFT JOIN LATERAL (
