@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 from dataclasses import dataclass
@@ -25,6 +26,19 @@ class Address:
     secret: bytes
 
 
+def _opened(path: Path) -> int:
+    """The FIFO. Where the dispatcher has been killed, and nobody reads any more, this process ends: it would wait for a
+    reader for ever, with nobody left who knows of it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        os._exit(1)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 class Outlet:
     """This process's standard output and standard error: one pipe, in which each task's output stands between
     marks. Standard input is empty: it was the dispatcher's, whose end means that the worker's parent is gone."""
@@ -32,7 +46,7 @@ class Outlet:
     def __init__(self, address: Address) -> None:
         self._secret = address.secret
         self._end = mark(address.secret, "")
-        self.fd = os.open(address.path, os.O_WRONLY)
+        self.fd = _opened(address.path)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         os.close(nowhere)
