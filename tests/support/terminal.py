@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -22,6 +23,7 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int, other_end: int) -> None:
         self.process = process
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a read may end within a character
         self._position = 0
         self._descriptor = descriptor
         self._other_end = other_end
@@ -62,7 +64,7 @@ class Terminal:
     def _read(self, seconds: float) -> bool:
         if not select.select([self._descriptor], [], [], seconds)[0]:
             return False
-        self.shown += os.read(self._descriptor, 65536).decode(errors="replace")
+        self.shown += self._decoder.decode(os.read(self._descriptor, 65536))
         return True
 
 
