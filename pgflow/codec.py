@@ -65,19 +65,19 @@ def encode(value: Any, *, max_bytes: int = MAX_BYTES, max_values: int | None = N
     """
     if not _is_plain(value, max_bytes):
         _refuse_fault(value, max_bytes)
-    return _text(value, max_bytes, max_values if max_values is not None else MAX_VALUES, False)
+    return _text(value, max_bytes, max_values if max_values is not None else MAX_VALUES)
 
 
 def encode_parsed(value: Any) -> str:
     """The same, its keys sorted, of a value that came out of JSON text: its types and keys need no look, which halves
     the time."""
-    text = _text(value, MAX_BYTES, MAX_VALUES, True)
+    text = _text(value, MAX_BYTES, MAX_VALUES, sort_keys=True)
     if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and not _is_plain(value, MAX_BYTES):
         _refuse_fault(value, MAX_BYTES)
     return text
 
 
-def _text(value: Any, max_bytes: int, max_values: int, sort_keys: bool) -> str:
+def _text(value: Any, max_bytes: int, max_values: int, *, sort_keys: bool = False) -> str:
     """The text of a value whose types and keys are known to be fine."""
     try:
         text: str = ujson.dumps(
@@ -91,14 +91,14 @@ def _text(value: Any, max_bytes: int, max_values: int, sort_keys: bool) -> str:
         _refuse_fault(value, max_bytes)
     if size > max_bytes:
         raise _too_large(max_bytes)
-    if len(text) > max_values and _may_have_more(text, max_values) and sum(1 for _ in _places(value)) > max_values:
+    if _may_have_more(text, max_values) and sum(1 for _ in _places(value)) > max_values:
         raise OutputNotSerializableError(reason=_TOO_MANY, path="$")
     return text
 
 
 def _may_have_more(text: str, most: int) -> bool:
     """Whether a text has that many values, or as many commas and brackets in its strings."""
-    return sum(map(text.count, ",[{")) >= most
+    return len(text) > most and sum(map(text.count, ",[{")) >= most
 
 
 def decode(text: str) -> Any:

@@ -13,10 +13,3 @@ def shown(text: str, most: int) -> str:
 def first_line(text: str, most: int) -> str:
     """The first line of a text that is not blank."""
     return shown(text.lstrip().partition("\n")[0], most)
-
-
-def fitted(line: str, columns: int) -> str:
-    """The beginning of a line, as much of it as so many columns of a terminal hold."""
-    from rich.cells import cell_len, set_cell_size  # not before items run
-
-    return line if cell_len(line) <= columns else set_cell_size(line, columns - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"

@@ -9,9 +9,10 @@ from pgflow import codec
 from pgflow.batch.causes import Cause
 from pgflow.batch.durations import Spread
 from pgflow.batch.items import BadLine
-from pgflow.batch.shown import fitted, shown
+from pgflow.batch.shown import shown
 from pgflow.batch.slowest import SlowItem
 from pgflow.quantity import format_duration
+from pgflow.terminal import shortened
 
 MAX_TEXT_CHARACTERS = 100
 MAX_CAUSES_SHOWN = 10
@@ -159,7 +160,7 @@ class Summary:
 
 def _item_line(start: str, item: str, columns: int | None) -> str:
     line = f"{start} {shown(item, MAX_TEXT_CHARACTERS)}"
-    return line if columns is None else fitted(line, columns)
+    return line if columns is None else shortened(line, columns)
 
 
 def _rounded(number: float | None) -> float | None:

@@ -18,12 +18,12 @@ from typing import TypeVar
 import click
 
 from pgflow.quantity import format_duration
+from pgflow.terminal import cell_count, shortened
 
 SHORT_ID = 8
 """How much of an id a terminal is shown where it is narrow; the verbs take it back while it is unique."""
 _WIDE = 120
 _GAP = 2
-_SHORTEST = 8
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLES = {
     "completed": "green",
@@ -76,7 +76,7 @@ class Sheet:
             text, colour = (cell.text, cell.colour) if isinstance(cell, Cell) else (cell, None)
             if room is not None:
                 text = shortened(text, room)
-                room -= _cells(text)
+                room -= cell_count(text)
             parts.append(click.style(text, fg=colour) if colour and self._has_colours else text)
         click.echo("".join(parts).rstrip() if not self._has_colours else "".join(parts))
 
@@ -85,7 +85,7 @@ class Sheet:
         left of a terminal's width."""
         cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
         widths = [
-            max(_cells(header), *(_cells(row[column].text) for row in cells)) if cells else _cells(header)
+            max(cell_count(header), *(cell_count(row[column].text) for row in cells)) if cells else cell_count(header)
             for column, header in enumerate(headers)
         ]
         to_the_right = [header in set(right) for header in headers]
@@ -148,15 +148,6 @@ def first_line(text: str | None) -> str:
     return printable((text or "").strip().partition("\n")[0])
 
 
-def shortened(text: str, width: int) -> str:
-    """The text in at most so many cells of a terminal, with a sign where something is missing."""
-    if _cells(text) <= width:
-        return text
-    from rich.cells import set_cell_size
-
-    return set_cell_size(text, width - 1).rstrip() + "…" if width > 0 else ""
-
-
 NodeT = TypeVar("NodeT")
 
 
@@ -195,13 +186,5 @@ def _branches(
 
 
 def _padded(text: str, width: int, to_the_right: bool) -> str:
-    room = " " * max(width - _cells(text), 0)
+    room = " " * max(width - cell_count(text), 0)
     return room + text if to_the_right else text + room
-
-
-def _cells(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)

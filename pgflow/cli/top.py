@@ -87,9 +87,9 @@ def _show_live(database: Database, observer: Observer, timeline: Timeline) -> No
     from rich.live import Live
 
     from pgflow.cli.interrupts import Interrupts
-    from pgflow.cli.text import shortened
     from pgflow.cli.top_view import Room, screen
     from pgflow.errors import DatabaseUnreachableError
+    from pgflow.terminal import shortened
 
     console = Console()
     lines: list[Text] = []

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pgflow.cli.text import counted, first_line, printable, shortened
+from pgflow.cli.text import counted, first_line, printable
 from pgflow.database.inspection.activity import COUNTED, WINDOW, FlowActivity, Look
+from pgflow.terminal import shortened
 
 if TYPE_CHECKING:
     from pgflow.database.inspection.activity import EndedAttempt

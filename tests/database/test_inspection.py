@@ -17,7 +17,7 @@ from pgflow.database.inspection.identifiers import find_flow, find_run
 from pgflow.database.inspection.interventions import touched_by
 from pgflow.database.inspection.payload import ALL
 from pgflow.database.inspection.runs import list_runs, run_detail
-from pgflow.database.inspection.tasks import TaskDump, dump_task, find_task, list_tasks
+from pgflow.database.inspection.tasks import TaskDump, dump_task, list_tasks
 from pgflow.database.inspection.timeline import Timeline
 from pgflow.database.inspection.workers import deprecate, find_worker, list_workers
 from pgflow.errors import (
@@ -162,13 +162,13 @@ def test_what_cancelling_and_retrying_would_touch(database: Database, own: OwnTa
 # --- tasks -------------------------------------------------------------------------------------------------------
 
 
-def test_tasks_are_listed_by_step_and_element(database: Database, seeded: Seed) -> None:
+def test_tasks_are_listed_by_step_and_element(database: Database, own: OwnTables, seeded: Seed) -> None:
     found, more = list_tasks(database, str(seeded.failed), limit=10)
     assert [(task.step_slug, task.task_index) for task in found] == [("list", 0), *(("measure", n) for n in range(4))]
     assert not more
     found, more = list_tasks(database, str(seeded.failed), step_slug="measure", status="completed", limit=2)
     assert ([task.task_index for task in found], more) == ([0, 1], True)
-    assert find_task(database, str(seeded.failed), "measure", 4) is None
+    assert dump_task(database, own, str(seeded.failed), "measure", 4) is None
 
 
 def test_everything_about_a_killed_task(core: Core, database: Database, own: OwnTables, seeded: Seed) -> None:

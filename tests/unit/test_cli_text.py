@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow.cli.jsontext import to_json
-from pgflow.cli.text import Cell, Sheet, ago, duration, first_line, printable, shortened, tree
+from pgflow.cli.text import Cell, Sheet, ago, duration, first_line, printable, tree
 from pgflow.database.inspection.payload import JsonText
+from pgflow.terminal import shortened
 
 
 @pytest.mark.parametrize(

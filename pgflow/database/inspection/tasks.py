@@ -106,11 +106,6 @@ def list_tasks(
     return tasks[:limit], len(tasks) > limit
 
 
-def find_task(database: Database, run_id: str, step_slug: str, task_index: int) -> TaskState | None:
-    """One task, if there is such a one."""
-    return next(iter(_tasks(database, run_id, step_slug=step_slug, task_index=task_index, limit=1)), None)
-
-
 def dump_task(
     database: Database, own: OwnTables, run_id: str, step_slug: str, task_index: int, *, characters: int = CHARACTERS
 ) -> TaskDump | None:
