@@ -47,12 +47,21 @@ def load_object(reference: str) -> object:
     """
     where, name = _split(reference)
     module = _import(where, reference)
-    found = _attribute(module, name, reference) if name else _flow_in(module, name, where, reference)
+    if not name:
+        return _only_flow(module, where, reference)
+    found = _attribute(module, name, reference)
     if found is _MISSING:
         close = difflib.get_close_matches(name, vars(module), n=1)
         hint = f"did you mean {where}:{close[0]}?" if close else "define it there, or give another name"
         raise FlowNotFoundError(message=f"There is no {name!r} in {where}: {hint}")
     return found
+
+
+def _only_flow(module: ModuleType, where: str, reference: str) -> Flow:
+    try:
+        return _flow_in(module, "", where, reference)
+    except FlowNotFoundError as error:
+        raise FlowNotFoundError(message=f"{error}; a function is named as in {where}:function") from None
 
 
 def absolute(reference: str) -> str:

@@ -42,12 +42,17 @@ class BatchTarget:
         return BatchTarget(**json.loads(reference.removeprefix(BATCH_PREFIX)))
 
 
+def is_batch(reference: str) -> bool:
+    """Whether it means a batch's flow."""
+    return reference.startswith(BATCH_PREFIX)
+
+
 def load(reference: str) -> Flow:
     """The flow that a worker's reference means: a flow's own, or that of a batch. Imports user code.
 
     Raises FlowNotFoundError, FlowImportError, and BatchTargetError for what cannot be a batch's target.
     """
-    if reference.startswith(BATCH_PREFIX):
+    if is_batch(reference):
         return batch_flow(BatchTarget.of(reference))
     return load_flow(reference)
 

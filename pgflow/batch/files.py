@@ -18,11 +18,11 @@ ERRORS_SUFFIX = ".errors.jsonl"
 
 def paths(output: str | None, job_log: str | None, *, errors_in_output: bool) -> dict[FileKind, str]:
     """The absolute paths of the files that a batch writes with these options, the same through whatever folder's name;
-    without ``output`` that is standard output, and failures have no file."""
+    without ``output`` that is standard output. Beside that, and a device or a pipe, failures have no file."""
     found: dict[FileKind, str] = {}
     if output is not None:
         found["output"] = _absolute(output)
-        if not errors_in_output:
+        if not errors_in_output and not outputs.is_special(output):
             found["errors"] = found["output"] + ERRORS_SUFFIX
     if job_log is not None:
         found["joblog"] = _absolute(job_log)

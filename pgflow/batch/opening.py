@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pgflow.batch import naming
+from pgflow.batch import naming, trial
 from pgflow.batch.files import BatchFiles, paths, require_distinct, require_unlocked, require_vacant
 from pgflow.batch.options import BatchOptions
 from pgflow.database import Database, batches, capabilities, schema
@@ -38,9 +38,9 @@ class Opening:
         self._options = options
         self.name = options.batch_name()
         self._flow_slug = naming.flow_slug(self.name)
-        target = options.batch_target(self._flow_slug)
-        self._target = target.target
-        self.reference = target.reference()
+        self._batch_target = options.batch_target(self._flow_slug)
+        self._target = self._batch_target.target
+        self.reference = self._batch_target.reference()
         self._wanted = paths(options.output, options.joblog, errors_in_output=options.errors_in_output)
         require_distinct(self._wanted, options.source)
         self._known: KnownBatch | None = None
@@ -84,13 +84,24 @@ class Opening:
     def _refuse(self, found: str, wanted: str) -> NoReturn:
         raise BatchMismatchError(name=self.name, found=found, wanted=wanted)
 
+    def clear(self) -> None:
+        """Delete what is to be overwritten, unless the target cannot be loaded; after ``look``, before a worker serves
+        the flow, which would work on what is left of the batch. Raises what loading the target raises, too."""
+        if self._options.mode == "overwrite" and self._known is not None:
+            trial.load(self._batch_target)
+            with batches.opening(self._database, self.name):
+                require_unlocked(self._known_paths())
+                batches.delete(self._database, self.name)
+
     def open(self) -> OpenBatch:
-        """Open it; after ``look``, once a worker serves its flow. Raises as ``look`` does."""
-        if self._options.mode in ("resume", "retry_failed"):
-            assert self._known is not None
-            return self._gone_on(self._known)
-        if self._options.mode == "overwrite":
-            batches.delete(self._database, self.name)
+        """Open it; after ``clear``, once a worker serves its flow. Raises as ``look`` does."""
+        with batches.opening(self._database, self.name):  # of two at a time one has its files locked before the other
+            if self._options.mode in ("resume", "retry_failed"):
+                assert self._known is not None
+                return self._gone_on(self._known)
+            return self._made()
+
+    def _made(self) -> OpenBatch:
         made = batches.create(self._database, self.name, self._flow_slug, self._target, self.reference, self._wanted)
         if made is None:
             raise _exists(batches.require(self._database, self.name))

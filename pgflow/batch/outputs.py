@@ -26,8 +26,8 @@ _REMEDIES = {
 class LineFile:
     """A file that grows by whole lines and has one writer. ``size``, in bytes, is where its last whole line ends.
 
-    What is no regular file (``-`` is standard output, a pipe, /dev/null) can neither be cut back nor resumed: lines are
-    written to it, and that is all.
+    What is no regular file (``-`` is standard output, a pipe, /dev/null) cannot be cut back: lines are written to it,
+    and that is all.
     """
 
     def __init__(self, path: str, descriptor: int, size: int) -> None:
@@ -45,7 +45,7 @@ class LineFile:
         name = os.fspath(path)
         if name == STANDARD_OUTPUT:
             return cls(name, _standard_output(), 0)
-        descriptor = _opened(name, os.O_CREAT | (0 if overwrite or _is_special(name) else os.O_EXCL))
+        descriptor = _opened(name, os.O_CREAT | (0 if overwrite or is_special(name) else os.O_EXCL))
         if _is_regular(descriptor):
             os.ftruncate(descriptor, 0)  # only now that it is locked: another may be writing to it
             _sync(descriptor, name)
@@ -58,8 +58,8 @@ class LineFile:
         Raises OutputRefusedError for a file that is missing, or is not the one that was recorded.
         """
         name = os.fspath(path)
-        if name == STANDARD_OUTPUT or _is_special(name):
-            raise OutputRefusedError(path=name, reason="cannot be resumed", remedy="write to a file: --output FILE")
+        if name == STANDARD_OUTPUT or is_special(name):
+            return cls.create(name, overwrite=False)
         if not os.path.exists(name):
             if size == 0:
                 return cls.create(name, overwrite=False)
@@ -122,7 +122,7 @@ class LineFile:
 
 def require_vacant(path: str) -> None:
     """Raises OutputRefusedError for a file that exists, and that ``LineFile.create`` would refuse."""
-    if os.path.lexists(path) and not _is_special(path):
+    if os.path.lexists(path) and not is_special(path):
         raise _refused(path, FileExistsError(errno.EEXIST, "it exists"))
 
 
@@ -135,7 +135,7 @@ def require_unlocked(path: str) -> None:
 def _opened(path: str, flags: int) -> int:
     """The file, open for reading and writing and locked against a second writer."""
     try:
-        descriptor = os.open(path, flags | (os.O_WRONLY if _is_special(path) else os.O_RDWR), _MODE)
+        descriptor = os.open(path, flags | (os.O_WRONLY if is_special(path) else os.O_RDWR), _MODE)
     except OSError as error:
         raise _refused(path, error) from None
     if _is_regular(descriptor):
@@ -203,6 +203,6 @@ def _is_regular(descriptor: int) -> bool:
     return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """Whether there is something that is neither a file nor a folder: nothing in it can be lost."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)

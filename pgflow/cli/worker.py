@@ -60,7 +60,8 @@ def worker(
     from pgflow.database.choice import open_database
     from pgflow.process import descriptors
     from pgflow.worker import available_cores
-    from pgflow.worker.lifecycle import CONNECTIONS, log_to_stderr, serve
+    from pgflow.worker.lifecycle import CONNECTIONS, serve
+    from pgflow.worker.logs import log_to_stderr
     from pgflow.worker.options import Options
     from pgflow.worker.stopping import StopRequest, stop_on_signals
 

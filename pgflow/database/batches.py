@@ -153,6 +153,14 @@ def create(
     return None if row["batch_id"] is None else BatchPass(database, row["batch_id"], flow_slug, 1, name)
 
 
+@contextmanager
+def opening(database: Database, name: str) -> Iterator[None]:
+    """Until the end of the block nobody else is in one for a batch of that name; others wait."""
+    with database.own_connection() as connection, connection.transaction():
+        connection.execute(named_query("lock_batch_name"), {"name": name})
+        yield
+
+
 def begin_pass(
     database: Database,
     batch: KnownBatch,

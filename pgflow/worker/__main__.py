@@ -13,16 +13,17 @@ import logging
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-
-from pgflow.database import Database
-from pgflow.database.failures import in_words
 from pgflow.errors import PgflowError
 from pgflow.process import descriptors
-from pgflow.worker.lifecycle import log_to_stderr, serve
+from pgflow.worker import launch
+from pgflow.worker.logs import log_to_stderr
 from pgflow.worker.options import Options
 from pgflow.worker.stopping import StopRequest, stop_on_signals
+
+if TYPE_CHECKING:
+    from pgflow.worker.pool import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +41,26 @@ def main() -> int:
     options = Options.from_order(order["options"])
     descriptors.allow(options.files)
     try:
-        with stop_on_signals(request), Database.from_order(order["database"]) as database:
-            serve(database, options, lambda slugs: answer.give({"ready": slugs}), request)
+        with stop_on_signals(request), launch.started_pool(options, order["conninfo"]) as pool:
+            _serve(pool, order["database"], options, answer, request)
     except PgflowError as error:
         return answer.fail(error)
-    except psycopg.Error as error:
-        return answer.fail(in_words(error))
     return 0
+
+
+def _serve(pool: Pool, described: dict[str, Any], options: Options, answer: _Answer, request: StopRequest) -> None:
+    # Only now: the forkserver imports the flows meanwhile.
+    import psycopg
+
+    from pgflow.database import Database
+    from pgflow.database.failures import in_words
+    from pgflow.worker.lifecycle import serve_with
+
+    try:
+        with Database.from_order(described) as database:
+            serve_with(pool, database, options, lambda slugs: answer.give({"ready": slugs}), request)
+    except psycopg.Error as error:
+        raise in_words(error) from error
 
 
 class _Answer:

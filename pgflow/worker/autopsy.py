@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from pgflow.database.tasks import ClaimedTask
 from pgflow.outcome import Cancelled, Crashed, OutOfMemory, TimedOut
 from pgflow.process import card
 from pgflow.process.stack import Frame
 from pgflow.process.usage import Usage
+
+if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

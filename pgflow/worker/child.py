@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from time import monotonic  # not to be patched by a handler
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgflow import codec, executor
-from pgflow.database import Database
 from pgflow.errors import PgflowError
 from pgflow.executor import Kind, Task
 from pgflow.flow import Flow
@@ -34,6 +33,9 @@ from pgflow.worker.hygiene import Baseline
 from pgflow.worker.logbook import Logbook
 from pgflow.worker.outlet import Address, Outlet
 from pgflow.worker.tickets import Taker
+
+if TYPE_CHECKING:
+    from pgflow.database import Database
 
 _PR_SET_PDEATHSIG = 1
 _getpid = os.getpid  # not to be patched by a handler
@@ -89,7 +91,8 @@ class _Process:
         self._baseline: Baseline | None = None
         self.logbook = Logbook(settings.logbook)
         self.tickets = Taker(settings.tickets)
-        self.database = Database(settings.conninfo, max_connections=1, application_name="pgflow handler")
+        self.database: Database | None = None
+        """Of the handlers' contexts; None where no handler of the flows takes one."""
         self._flows: dict[str, Flow] | None = None
 
     @property
@@ -98,7 +101,14 @@ class _Process:
         if self._flows is None:
             loaded = [load(reference) for reference in self.settings.references]
             self._flows = {flow.slug: flow for flow in loaded}
+            if any(map(needs_database, loaded)):
+                self.database = self._open_database()
         return self._flows
+
+    def _open_database(self) -> Database:
+        from pgflow.database import Database  # only here: its import takes longer than that of all else together
+
+        return Database(self.settings.conninfo, max_connections=1, application_name="pgflow handler")
 
     def begin(self, flow_slug: str, step_slug: str, task_index: int, run_id: str) -> Flow:
         """The task's flow, imported if need be; what this process prints from now on is the task's."""
@@ -111,6 +121,11 @@ class _Process:
     def tidy(self) -> str | None:
         """Bring this process back to where the task found it; what cannot be, in words."""
         return self._baseline.restore() if self._baseline is not None else None
+
+
+def needs_database(flow: Flow) -> bool:
+    """Whether a handler of the flow takes a context, through which it reaches the database."""
+    return any(step.takes_context for step in flow.steps)
 
 
 _process: _Process

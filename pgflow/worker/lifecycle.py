@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import sys
 import time
-import types
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,8 +16,9 @@ from pgflow.database.contract_tasks import ContractTasks
 from pgflow.database.flows import require_compiled
 from pgflow.database.tasks import BatchTasks, Tasks
 from pgflow.errors import UndeliveredError, UsageError
-from pgflow.process import identity, output
-from pgflow.worker import ancestor, printed
+from pgflow.process import identity
+from pgflow.target import is_batch
+from pgflow.worker import launch
 from pgflow.worker.admission import Admission
 from pgflow.worker.bell import TaskBell
 from pgflow.worker.collector import Collector
@@ -32,10 +30,9 @@ from pgflow.worker.listener import Listener
 from pgflow.worker.options import Options
 from pgflow.worker.pool import Pool
 from pgflow.worker.rescue import Rescue
-from pgflow.worker.stopping import PATIENCE_SECONDS, StopRequest, StopRequested
+from pgflow.worker.stopping import StopRequest, StopRequested
 from pgflow.worker.wakeup import Wakeup
 from pgflow.worker.watchdog import Watchdog
-from pgflow.worker.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +40,6 @@ CONNECTIONS = 4
 """One each for the dispatcher and the collector, two for the rescue. The leases and the listener have their own beside
 them."""
 _LOOK_SECONDS = 0.2
-_FORKSERVER_SECONDS = 0.5
-"""The forkserver gets this long to end in order."""
 
 
 def serve(
@@ -60,51 +55,30 @@ def serve(
     slugs it raises WorkerStartError, the errors of the flows' import, FlowShapeMismatchError, DatabaseError or
     psycopg.Error; afterwards only UndeliveredError. Returns without ``on_ready`` when asked to stop before that.
     """
-    _hide_main()
+    with launch.started_pool(options, database.conninfo) as pool:
+        serve_with(pool, database, options, on_ready, request)
+
+
+def serve_with(
+    pool: Pool,
+    database: Database,
+    options: Options,
+    on_ready: Callable[[list[str]], None],
+    request: StopRequest,
+) -> None:
+    """``serve``, with a pool that was launched before. It has ended then, unless this raises."""
     if database.max_connections < CONNECTIONS:
         raise UsageError(
             message=f"A worker needs a database with max_connections of at least {CONNECTIONS}, one for each of its "
             f"threads, got {database.max_connections}"
         )
-    with _watched() as watcher:
-        _serve(database, options, on_ready, request, watcher)
-
-
-@contextlib.contextmanager
-def _watched() -> Iterator[Watcher]:
-    """A watcher; in the end it kills what is left, the forkserver included."""
-    watcher = Watcher()
-    watcher.start()
-    try:
-        yield watcher
-    finally:
-        ancestor.end(_FORKSERVER_SECONDS)
-        watcher.end()
-
-
-def _serve(
-    database: Database,
-    options: Options,
-    on_ready: Callable[[list[str]], None],
-    request: StopRequest,
-    watcher: Watcher,
-) -> None:
-    pool = Pool(
-        options.flows,
-        database.conninfo,
-        options.slots,
-        preload=options.preload,
-        limits=options.limits(),
-        on_look=watcher.keep,
-    )
-    pool.start()
     try:
         with database.connection() as connection:  # while the forkserver imports the flows
             schema.ensure(connection)
             capable = capabilities.look(connection)
         flows = _learn_flows(pool, request)
         _limit(pool, options, flows)
-        _compile(database, flows, allow_data_loss=options.allow_data_loss)
+        _compile(database, flows, options)
         worker_ids = {flow.slug: str(uuid.uuid4()) for flow in flows}
         process = identity.of_this_process()
         register = partial(workers.register, name=f"pgflow-py@{process.host}:{process.pid}", process=process)
@@ -113,10 +87,6 @@ def _serve(
         logger.info("stopped before it had started")
         pool.abandon()
         return
-    except BaseException:
-        pool.stop("the worker did not start")
-        _end(pool)
-        raise
     parts = _Parts.wired(database, _tasks_of(capable, flows), pool, worker_ids, register, options, request)
     if capable.is_ours:
         parts.wakeup.use(TaskBell(database, worker_ids, parts.listener))
@@ -214,11 +184,13 @@ def _limit(pool: Pool, options: Options, flows: Sequence[FlowDescription]) -> No
         logger.warning("%s", warning)
 
 
-def _compile(database: Database, flows: Sequence[FlowDescription], *, allow_data_loss: bool) -> None:
+def _compile(database: Database, flows: Sequence[FlowDescription], options: Options) -> None:
+    # What changes of a batch are the options that somebody has just given.
+    level = logging.INFO if all(map(is_batch, options.flows)) else logging.WARNING
     for flow in flows:
-        compilation = require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=allow_data_loss)
+        compilation = require_compiled(database, flow.slug, flow.shape_json, allow_data_loss=options.allow_data_loss)
         for change in compilation.changes:
-            logger.warning("%s: changed in the database, as the code has it: %s", flow.slug, change)
+            logger.log(level, "%s: changed in the database, as the code has it: %s", flow.slug, change)
 
 
 def _drain(database: Database, parts: _Parts, grace: float | None, request: StopRequest) -> None:
@@ -251,28 +223,6 @@ def _drain(database: Database, parts: _Parts, grace: float | None, request: Stop
     request.wait_patiently(parts.rescue.wait_until_stopped)
     parts.reserved.close()
     parts.watchdog.stop()
-    _end(pool)
+    launch.end(pool)
     if undelivered:
         raise UndeliveredError(count=undelivered, target=database.target)
-
-
-def _end(pool: Pool) -> None:
-    if not pool.wait_until_ended(PATIENCE_SECONDS):
-        pool.abandon()
-
-
-def _hide_main() -> None:
-    """Keep pool processes from importing this process's main module again (the command line, the user's
-    script): measured, 53-64 ms a start with it and 30-36 without."""
-    sys.modules["__pgflow_main__"] = sys.modules["__main__"]  # a module without references is emptied
-    sys.modules["__main__"] = types.ModuleType("__main__")
-
-
-def log_to_stderr(level: int) -> None:
-    """Log this process's events on standard error, and what handlers print whatever the level. The pool's own
-    complaints about a database that is away stay out: the parts that need it say what they do about it."""
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level, stream=output.unhindered(2)
-    )
-    logging.getLogger("psycopg").setLevel(logging.ERROR)
-    printed.logger.setLevel(logging.INFO)

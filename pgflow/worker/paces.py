@@ -6,10 +6,13 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pgflow.database.tasks import ClaimedTask
 from pgflow.outcome import Completed, Outcome, Released
 from pgflow.worker.limits import Limits
+
+if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
 
 SERIES_SECONDS = 0.1
 """What a series is expected to take. Each one costs pebble's way there and back: 1.6 ms until the next task begins, and

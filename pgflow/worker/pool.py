@@ -19,12 +19,11 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pebble
 from pebble import ProcessExpired, ProcessFuture
 
-from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import FlowImportError, PgflowError, WorkerStartError
 from pgflow.outcome import Outcome, Released
 from pgflow.process import lifeline, marker, tree
@@ -43,6 +42,9 @@ from pgflow.worker.running import End, not_started
 from pgflow.worker.slot import Slot
 from pgflow.worker.untidy import Untidy
 from pgflow.worker.watchdog import dump_stacks
+
+if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
 
 logger = logging.getLogger(__name__)
 

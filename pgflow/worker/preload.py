@@ -52,7 +52,8 @@ def _preload(order: str) -> None:
         # The first pool process imports the module again and reports the failure in full; here it would end
         # the forkserver.
         with contextlib.suppress(BaseException):
-            load(reference)
+            if child.needs_database(load(reference)):
+                import pgflow.database  # noqa: F401
         _note(importing, "")
     child.threads_lost = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     # The dispatcher decides when its processes end: a SIGTERM or SIGHUP to the whole group (systemd, a closing

@@ -6,10 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pgflow import executor
-from pgflow.database.tasks import ClaimedTask
 from pgflow.outcome import Cancelled, Completed, Evidence, Failed, Outcome, Released
 from pgflow.process import memory, stack, usage
 from pgflow.process.stack import Frame
@@ -20,6 +19,9 @@ from pgflow.worker.logbook import Logbook, Record
 from pgflow.worker.oomwatch import OomWatch
 from pgflow.worker.poolprocess import PoolProcess
 from pgflow.worker.tickets import Tickets
+
+if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
 
 EXIT_CODE_SECONDS = 0.02
 """How often it is looked whether pebble has learnt of an exit code, once a process has died: of 0 it says nothing."""
@@ -47,7 +49,7 @@ OVERWRITTEN = "a handler wrote into the logbook of its slot, where its result wa
 
 Verdict = Callable[[Autopsy], Outcome]
 """What becomes of a task, once the stacks of its process have been read."""
-End = tuple[ClaimedTask, Outcome]
+End: TypeAlias = "tuple[ClaimedTask, Outcome]"
 
 
 class Taken(NamedTuple):

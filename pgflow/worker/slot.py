@@ -15,11 +15,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from multiprocessing.context import ForkServerContext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessFuture
 
-from pgflow.database.tasks import ClaimedTask
 from pgflow.errors import WorkerStartError
 from pgflow.outcome import Crashed, Outcome, Released
 from pgflow.process import memory, stack
@@ -35,6 +34,9 @@ from pgflow.worker.pulse import Pulse
 from pgflow.worker.running import OVERWRITTEN, End, Running, Taken, Verdict
 from pgflow.worker.slotlistener import SlotListener
 from pgflow.worker.tickets import Tickets
+
+if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
 
 logger = logging.getLogger(__name__)
 

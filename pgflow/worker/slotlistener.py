@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from pgflow.database.tasks import ClaimedTask
 from pgflow.worker.running import End
 
 if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
     from pgflow.worker.slot import Slot
 
 

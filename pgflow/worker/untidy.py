@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-from pgflow.database.tasks import ClaimedTask
+if TYPE_CHECKING:
+    from pgflow.database.tasks import ClaimedTask
 
 logger = logging.getLogger(__name__)
 

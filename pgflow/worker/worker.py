@@ -113,7 +113,13 @@ class Worker:
         self._standby = standby or Standby(self._stderr)
 
     def _order(self) -> str:
-        return json.dumps({"database": self._database.order(), "options": self._options.to_order()})
+        return json.dumps(
+            {
+                "database": self._database.order(),
+                "conninfo": self._database.conninfo,
+                "options": self._options.to_order(),
+            }
+        )
 
     def _abandon_start(self, failure: dict[str, Any] | None) -> NoReturn:
         process, self._process = self._process, None

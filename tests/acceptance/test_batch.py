@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 import subprocess
@@ -151,6 +152,39 @@ def test_whoever_dies_or_hangs_fails_alone(job: Job) -> None:
     assert kinds == {1: "crashed", 2: "timed_out"}
 
 
+def test_an_item_that_takes_too_much_memory_fails_alone(job: Job) -> None:
+    job = of(job, "obey")
+    job.write([{"name": 0}, {"name": 1, "hold": 500 << 20, "sleep": 50}, {"name": 2}])
+    result = ok(job.run("--memory", "300MiB"), expected=1)
+    (error,) = read(job.errors)
+    assert (error["index"], error["error"]["kind"]) == (1, "out_of_memory")
+    assert "1 OutOfMemory" in result.stderr or "memory" in result.stderr
+    assert job.outputs() == [0, 2]
+
+
+def test_a_flow_of_one_map_is_a_target_with_its_own_options(job: Job) -> None:
+    module = job.folder / "scores.py"
+    module.write_text(
+        "from pgflow import Flow\nflow = Flow('scores')\n@flow.map(max_attempts=3, base_delay=1)\n"
+        "def score(item, ctx):\n"
+        "    if ctx.attempt < 2: raise ValueError('not yet')\n"
+        "    return [item, ctx.attempt]\n"
+    )
+    job.write(["a", "b"])
+    files = ["--input", str(job.input), "--output", str(job.output), "--slots", "1"]
+    ok(call("batch", str(module), *files, url=job.url))
+    assert job.outputs() == [["a", 2], ["b", 2]]
+    refused = ok(call("batch", str(module), *files, "--name", "once", "--overwrite", "--retries", "0", url=job.url), 1)
+    assert "ValueError: not yet" in refused.stderr
+
+
+def test_a_database_that_is_not_there_has_an_exit_code_of_its_own(job: Job) -> None:
+    job.write([1])
+    result = ok(call(*job.arguments(), url="postgresql://127.0.0.1:1/nothing"), expected=3)
+    assert "127.0.0.1" in result.stderr
+    assert not job.output.exists()
+
+
 def test_a_timeout_in_percent_follows_the_median(job: Job) -> None:
     job = of(job, "obey")
     job.write([*({"name": n, "sleep": 0.3} for n in range(30)), {"name": 30, "sleep": 60}, {"name": 31}])
@@ -230,6 +264,21 @@ def test_a_name_belongs_to_one_target(job: Job) -> None:
     assert "Batch mine is of target tests.flows.items:double, not of tests.flows.items:odd_fails" in result.stderr
 
 
+def test_a_batch_is_not_deleted_for_a_target_that_cannot_be_loaded(job: Job) -> None:
+    module = job.folder / "mine.py"
+    module.write_text("def f(item): return item\n")
+    job.write([1])
+    command = ["batch", f"{module}:f", "--input", str(job.input), "--output", str(job.output), "--slots", "1"]
+    ok(call(*command, url=job.url))
+    module.write_text("def f(item) return item\n")
+    assert "SyntaxError" in ok(call(*command, "--overwrite", url=job.url), expected=2).stderr
+    module.write_text("def f(item): return item\n")
+    job.write([1, 2])
+    resumed = ok(call(*command, "--resume", "--timeout", "70s", url=job.url))
+    assert "WARNING" not in resumed.stderr
+    assert job.outputs() == [1, 2]
+
+
 def test_the_target_is_not_loaded_for_a_batch_that_is_refused(job: Job) -> None:
     """Else it might take the items of the batch of that name."""
     job.write([1])
@@ -286,13 +335,15 @@ def test_the_joblog_has_a_row_for_each_item(job: Job, tmp_path: Path) -> None:
         ("rows.csv", "a,b\n1,x\n2,y\n", [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]),
         ("array.json", '[1, {"x": [2]}]', [1, {"x": [2]}]),
         ("words.txt", "one\ntwo\n", ["one", "two"]),
+        ("numbers.jsonl.gz", "1\n2\n", [1, 2]),
+        ("rows.csv.gz", "a\nx\n", [{"a": "x"}]),
     ],
 )
 def test_items_come_from_files_of_all_kinds(
     database_url: str, tmp_path: Path, name: str, text: str, items: list[object]
 ) -> None:
     source, output = tmp_path / name, tmp_path / "out.jsonl"
-    source.write_text(text)
+    source.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     arguments = ["batch", f"{TARGETS}:same", "--input", str(source), "--output", str(output), "--keep-order"]
     ok(call(*arguments, "--slots", "1", url=database_url))
     assert [line["output"] for line in read(output)] == items

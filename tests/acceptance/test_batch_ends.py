@@ -128,6 +128,57 @@ def test_a_batch_that_somebody_works_for_is_left_to_him(job: Job) -> None:
     assert job.outputs() == list(range(3))
 
 
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_of_two_that_open_a_batch_at_once_one_goes_on(job: Job, option: str) -> None:
+    go = job.folder / "go"
+    go.touch()
+    job.write([note(job, -1)])
+    ok(job.run())
+    go.unlink()
+    job.write([note(job, n, wait=str(go)) for n in range(3)])
+    with begun(*job.arguments(option), url=job.url) as one, begun(*job.arguments(option), url=job.url) as other:
+        wait_until(lambda: one.poll() is not None or other.poll() is not None, "one of them is refused")
+        refused, left = (one, other) if one.poll() is not None else (other, one)
+        _, stderr = refused.communicate()
+        assert refused.returncode == 2, stderr
+        assert "is being written to by another batch" in stderr or "There is a batch" in stderr
+        go.touch()
+        _, stderr = left.communicate(timeout=TIMEOUT_SECONDS)
+        assert left.returncode == 0, stderr
+    assert Counter(notes(job)) == Counter(["-1", "0", "1", "2"])
+
+
+def test_what_an_overwritten_batch_had_left_does_not_run(job: Job) -> None:
+    go = job.folder / "go"
+    job.write([note(job, n, wait=str(go)) for n in range(40)])
+    with begun(*job.arguments(), url=job.url) as process:
+        wait_until(lambda: len(notes(job)) == 2, "two items run")
+        process.send_signal(signal.SIGINT)
+        hear(process, "Interrupted: finishing what runs")
+        go.touch()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+    done = notes(job)
+    assert len(done) < 40
+    job.write([note(job, 100)])
+    ok(job.run("--overwrite"))
+    assert notes(job) == [*done, "100"]
+    assert job.outputs() == [100]
+
+
+def test_what_goes_to_a_device_goes_on_too(job: Job) -> None:
+    go = job.folder / "go"
+    job.write([note(job, n, wait=str(go)) for n in range(20)])
+    files = ["--input", str(job.input), "--output", "/dev/null"]
+    with begun("batch", *job.arguments()[1:2], *files, "--slots", "2", url=job.url) as process:
+        wait_until(lambda: len(notes(job)) == 2, "two items run")
+        process.send_signal(signal.SIGINT)
+        hear(process, "Interrupted: finishing what runs")
+        go.touch()
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    ok(call(*resume_line(stderr), url=job.url))
+    assert Counter(notes(job)) == Counter(map(str, range(20)))
+
+
 def test_a_worker_of_a_batch_that_is_not_there_says_so(database_url: str) -> None:
     result = call("worker", "--batch", "nowhere", url=database_url)
     assert (result.returncode, "There is no batch nowhere" in result.stderr) == (2, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_a_task_whose_attempts_are_spent_is_not_tried_again(database_url: str, r
         assert runs.finish(run_id)["status"] == "failed"
     (task,) = runs.tasks(run_id)
     assert task["error_message"] == "Task was not tried again: attempt 1 was the last of 1"
+
+
+def test_who_takes_no_context_pays_for_no_database(database_url: str, runs: Runs, tmp_path: Path) -> None:
+    """Its import is half of what a pool process costs."""
+    module = tmp_path / "lean.py"
+    module.write_text(
+        "import sys\nfrom pgflow import Flow\nflow = Flow('lean')\n"
+        "@flow.step\ndef has_psycopg(input): return 'psycopg' in sys.modules\n"
+    )
+    with Worker(database_url, [f"{module}:flow"], slots=1):
+        assert runs.finish(runs.start("lean", None))["output"] == {"has_psycopg": False}
+
+
+def test_a_dispatcher_starts_its_pool_before_it_knows_what_a_database_is() -> None:
+    code = "import sys, pgflow.worker.__main__; print('pebble' in sys.modules, 'psycopg' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["True", "False"]
 
 
 def test_an_import_is_not_counted_in_a_deadline(database_url: str, runs: Runs, tmp_path: Path) -> None:

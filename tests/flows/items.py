@@ -27,7 +27,9 @@ def looks_failed(item: Any) -> Any:
 
 
 def obey(item: dict[str, Any]) -> Any:
-    """Do what the item says: ``sleep`` so long, ``exit``, ``raise`` until a file is there, ``note`` that it ran."""
+    """Do what the item says: ``hold`` so many bytes, ``sleep`` so long, ``exit``, ``raise`` until a file is there,
+    ``note`` that it ran."""
+    held = b"x" * item.get("hold", 0)
     if "note" in item:
         with open(item["note"], "a") as notes:
             notes.write(f"{item.get('name')}\n")
@@ -39,6 +41,7 @@ def obey(item: dict[str, Any]) -> Any:
         raise RuntimeError(f"there is no {item['unless']}")
     if "exit" in item:
         os._exit(item["exit"])
+    del held
     return item.get("name")
 
 

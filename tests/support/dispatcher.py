@@ -15,7 +15,7 @@ from multiprocessing import forkserver
 
 import psutil
 
-from pgflow.worker import lifecycle
+from pgflow.worker import launch
 
 
 class Dispatcher:
@@ -70,7 +70,7 @@ def main() -> None:
     from tests.fault.test_pool import WAIT_SECONDS, RunningPool
 
     step_slug, input = sys.argv[1:]
-    with lifecycle._watched() as watcher:
+    with launch.watched() as watcher:
         running = RunningPool(1, on_look=watcher.keep)
         running.run(step_slug, json.loads(input), timeout=1000)
         for _ in sys.stdin:

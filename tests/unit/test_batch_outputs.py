@@ -156,9 +156,9 @@ def test_standard_output_gets_lines(capfd: pytest.CaptureFixture[str]) -> None:
     with LineFile.create("-", overwrite=False) as file:
         assert file.append([b"one"]) == 4
         file.append([b"two"])
-    assert capfd.readouterr().out == "one\ntwo\n"
-    with pytest.raises(OutputRefusedError, match="cannot be resumed"):
-        LineFile.resume("-", 4)
+    with LineFile.resume("-", 8) as file:
+        file.append([b"three"])
+    assert capfd.readouterr().out == "one\ntwo\nthree\n"
 
 
 def test_whoever_stops_reading_is_noticed() -> None:
