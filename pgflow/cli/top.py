@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import termios
-import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -87,6 +84,7 @@ def _show_live(database: Database, observer: Observer, timeline: Timeline) -> No
     from rich.live import Live
 
     from pgflow.cli.interrupts import Interrupts
+    from pgflow.cli.keyboard import single_keys, suspending
     from pgflow.cli.top_view import Room, screen
     from pgflow.errors import DatabaseUnreachableError
     from pgflow.terminal import shortened
@@ -95,8 +93,9 @@ def _show_live(database: Database, observer: Observer, timeline: Timeline) -> No
     lines: list[Text] = []
     with (
         Interrupts(lambda: None) as interrupts,
-        _single_keys() as keys,
+        single_keys() as keys,
         Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
+        suspending(console, keys),
     ):
         while True:
             room = Room(console.width, console.height)
@@ -117,21 +116,6 @@ def _line(text: str) -> Text:
     from rich.text import Text
 
     return Text(text, style="bold red")
-
-
-@contextlib.contextmanager
-def _single_keys() -> Iterator[int | None]:
-    """The descriptor on which each key arrives at once and unseen; None where standard input is no terminal."""
-    if not sys.stdin.isatty():
-        yield None
-        return
-    keys = sys.stdin.fileno()
-    before = termios.tcgetattr(keys)
-    tty.setcbreak(keys)
-    try:
-        yield keys
-    finally:
-        termios.tcsetattr(keys, termios.TCSADRAIN, before)
 
 
 def _is_quit(keys: int | None) -> bool:

@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 
+import psutil
 import psycopg
 import pytest
 
@@ -15,6 +16,7 @@ from tests.support.cli import call
 from tests.support.seed import Seed, seed
 from tests.support.sql import Core
 from tests.support.terminal import on_a_terminal
+from tests.support.waiting import wait_until
 
 ALTERNATE_SCREEN, USUAL_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 
@@ -70,6 +72,23 @@ def test_a_terminal_is_live_until_q_or_ctrl_c_and_is_left_as_it_was(core: Core, 
         terminal.type(keys)
         assert terminal.end() == 0
         assert terminal.shown.rindex(USUAL_SCREEN) > terminal.shown.rindex(ALTERNATE_SCREEN)
+        assert terminal.is_canonical()
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(database_url: str, seeded: Seed) -> None:
+    with on_a_terminal("top", url=database_url) as terminal:
+        terminal.see("q ends")
+        terminal.type("\x1a")
+        terminal.see(USUAL_SCREEN)
+        process = psutil.Process(terminal.process.pid)
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "it is stopped")
+        assert terminal.is_canonical()
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.see(ALTERNATE_SCREEN)
+        terminal.see("q ends")
+        assert not terminal.is_canonical()
+        terminal.type("q")
+        assert terminal.end() == 0
         assert terminal.is_canonical()
 
 
