@@ -2,8 +2,8 @@
 
 ``database_url`` gives each test a database of its own with the pgflow schema installed, cloned from a
 template. Tests that take it run once per kind of server: the embedded wheel's PostgreSQL and the
-system's; some of the SQL core also on the PostgreSQL 16 of the wheel, all with --postgres16. A kind that the
-machine lacks is
+system's; some of the SQL core also on the PostgreSQL 16 of the wheel. Those of the command line run on one of
+them, half of them on each, unless --all-servers is given. A kind that the machine lacks is
 skipped with a reason, unless PGFLOW_REQUIRE_ALL=1.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What to make the schedule from; -1 for another each time [default: 1].",
     )
     group.addoption("--chaos-seconds", type=float, default=60.0, help="How long the schedule is [default: 60].")
-    parser.addoption("--postgres16", action="store_true", help="All tests of the SQL core on PostgreSQL 16, too.")
+    parser.addoption("--all-servers", action="store_true", help="All tests that take a server on each kind of it.")
     group.addoption("--chaos-without", default="", help="Kinds of events to leave out, with commas between them.")
 
 
@@ -59,19 +60,32 @@ FOLDERS = ("unit", "chaos", "acceptance", "fault", "database")
 """The order of the tests: the quick ones, then those that take long, so that nobody is left with them alone at the end."""
 
 
+ON_POSTGRESQL_16 = ("test_sql_runs", "test_schema")
+ON_ONE_SERVER = ("test_batch", "test_bench", "test_cli_", "test_command_line")
+"""Files of tests whose statements are tested on each server elsewhere."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests in order, and leave PostgreSQL 16 to some of the SQL core; all of those with --postgres16."""
-    files = ("test_sql_", "test_schema") if config.getoption("--postgres16") else ("test_sql_runs", "test_schema")
-    needless = [
-        item
-        for item in items
-        if isinstance(item, pytest.Function)
-        and _parameters(item).get("server") == "wheel16"
-        and not item.path.name.startswith(files)
-    ]
+    """Put the tests in order, and leave out what need not run on all servers."""
+    needless = [] if config.getoption("--all-servers") else [item for item in items if not _is_needed(item)]
     config.hook.pytest_deselected(items=needless)
     left_out = set(needless)
     items[:] = sorted((item for item in items if item not in left_out), key=_rank)
+
+
+def _is_needed(item: pytest.Item) -> bool:
+    server = _parameters(item).get("server") if isinstance(item, pytest.Function) else None
+    if server == "wheel16":
+        return item.path.name.startswith(ON_POSTGRESQL_16)
+    if server is None or not _may_choose(item) or not item.path.name.startswith(ON_ONE_SERVER):
+        return True
+    without_server = item.name.replace(str(server), "")
+    return server == ("embedded", "system")[zlib.crc32(without_server.encode()) % 2]
+
+
+def _may_choose(item: pytest.Item) -> bool:
+    """Whether it is not written for one kind of server alone."""
+    return all("server" not in mark.args[0] for mark in item.iter_markers("parametrize"))
 
 
 def _rank(item: pytest.Item) -> int:

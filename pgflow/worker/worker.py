@@ -90,7 +90,7 @@ class Worker:
         if self._standby is None:
             self.launch()
         assert self._standby is not None
-        self._process, self._standby = self._standby.give(self._order()), None
+        self._process, self._standby = self._standby.give(order(self._database, self._options)), None
         assert self._process.stdout is not None
         try:
             line = self._process.stdout.readline()
@@ -111,15 +111,6 @@ class Worker:
         if self._process is not None or self._standby is not None:
             raise WorkerStartError(message="This worker has been started already")
         self._standby = standby or Standby(self._stderr)
-
-    def _order(self) -> str:
-        return json.dumps(
-            {
-                "database": self._database.order(),
-                "conninfo": self._database.conninfo,
-                "options": self._options.to_order(),
-            }
-        )
 
     def _abandon_start(self, failure: dict[str, Any] | None) -> NoReturn:
         process, self._process = self._process, None
@@ -192,3 +183,8 @@ def _size(name: str, value: str | int | None) -> int | None:
         return None if value is None else parse_size(value)
     except ValueError as error:
         raise UsageError(message=f"{name} {error}") from None
+
+
+def order(database: Database, options: Options) -> str:
+    """What a dispatcher is told to do, one line of JSON; the passwords of the database included."""
+    return json.dumps({"database": database.order(), "conninfo": database.conninfo, "options": options.to_order()})

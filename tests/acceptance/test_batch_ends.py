@@ -141,11 +141,11 @@ def test_of_two_that_open_a_batch_at_once_one_goes_on(job: Job, option: str) -> 
         refused, left = (one, other) if one.poll() is not None else (other, one)
         _, stderr = refused.communicate()
         assert refused.returncode == 2, stderr
-        assert "is being written to by another batch" in stderr or "There is a batch" in stderr
+        assert "is being written to by another batch" in stderr or "exists (0 of 3 items" in stderr
         go.touch()
         _, stderr = left.communicate(timeout=TIMEOUT_SECONDS)
         assert left.returncode == 0, stderr
-    assert Counter(notes(job)) == Counter(["-1", "0", "1", "2"])
+    assert sorted(line["output"] for line in job.results()) == ([-1] if option == "--resume" else []) + [0, 1, 2]
 
 
 def test_what_an_overwritten_batch_had_left_does_not_run(job: Job) -> None:
@@ -257,7 +257,7 @@ def moment(job: Job, chance: random.Random) -> Callable[[], bool]:
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_it_goes_on_with_every_item_exactly_once(job: Job, seed: int) -> None:
     chance = random.Random(seed)
-    items = [{"name": n} if n % 10 else {"name": n, "exit": 3} if n % 100 == 0 else {"name": 7} for n in range(800)]
+    items = [{"name": n} if n % 10 else {"name": n, "exit": 3} if n % 100 == 0 else {"name": 7} for n in range(500)]
     job.write(items)
     ordered = ["--keep-order"] if seed == 2 else []
     kills = 0
@@ -276,4 +276,4 @@ def test_killed_at_any_moment_it_goes_on_with_every_item_exactly_once(job: Job, 
     assert kills
     lines = [*job.results(), *read(job.errors)]
     assert Counter(canonical(line["item"]) for line in lines) == Counter(map(canonical, items))
-    assert len(read(job.errors)) == 8
+    assert len(read(job.errors)) == 5

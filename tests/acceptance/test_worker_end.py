@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pgflow import Worker
 from pgflow.database import Database
 from pgflow.errors import UsageError
 from pgflow.worker.options import Options
+from pgflow.worker.worker import order
 from tests.support import family, servers
 from tests.support.cli import begun, hear, patient_flow, slow_import
 from tests.support.waiting import process_exists, wait_until
@@ -345,17 +345,14 @@ def test_a_dispatcher_whose_parent_dies_while_it_starts_loses_nothing(database_u
     compile_by_reference(Database(database_url), ARITHMETIC)
     for _ in range(20):
         runs.start("arithmetic", {"count": 3})
-    order = {
-        "database": Database(database_url).order(),
-        "options": Options(flows=(ARITHMETIC,), slots=2).to_order(),
-    }
+    line = order(Database(database_url), Options(flows=(ARITHMETIC,), slots=2))
     for delay in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
         dispatcher = subprocess.Popen(
             [sys.executable, "-m", "pgflow.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert dispatcher.stdin is not None
         assert dispatcher.stdout is not None
-        dispatcher.stdin.write(json.dumps(order) + "\n")
+        dispatcher.stdin.write(f"{line}\n")
         dispatcher.stdin.flush()
         dispatcher.stdout.close()
         time.sleep(delay)  # no event to wait for: every moment of the start is meant
