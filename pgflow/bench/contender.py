@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psycopg
@@ -22,8 +23,13 @@ FLOWS = {"runs": flows.single, "map": flows.elements, "dags": flows.dag}
 STARTED_AT_ONCE = 500
 BYTES_AT_ONCE = 8_000_000
 COMPLETED_LOOK_SECONDS = 0.001
+REST_SECONDS = 0.2
+"""Before a run whose handlers note when they begin, and between looks at it. A worker that has just had something to do
+polls, every 10 to 40 ms, before it waits for a notification; and a look takes a millisecond of both processors, which
+made handlers begin 4 ms later."""
 
 BEGIN, COMPLETED = "start to handler start", "start to completed, one step"
+BEGIN_AFTER_COMMIT = "start's commit to handler start"
 NEXT, BOTH_COMPLETED = "handler end to dependent's start", "start to completed, two steps"
 
 
@@ -47,6 +53,16 @@ class Contender(Protocol):
     name: str
 
     def running(self) -> AbstractContextManager[Running]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """When it was begun to start it, when that was committed as far as is known here, and when it had completed."""
+
+    run_id: str
+    started: float
+    committed: float
+    completed: float
 
 
 class Pgflow:
@@ -122,23 +138,29 @@ class Pgflow:
 
     def latencies_beside(self, count: int) -> dict[str, list[float]]:
         """The same with a worker that is there, and whatever it does."""
-        found: dict[str, list[float]] = {BEGIN: [], COMPLETED: [], NEXT: [], BOTH_COMPLETED: []}
+        measured = (BEGIN, BEGIN_AFTER_COMMIT, COMPLETED, NEXT, BOTH_COMPLETED)
+        found: dict[str, list[float]] = {quantity: [] for quantity in measured}
         for _ in range(count):
-            started, _, completed = self._one_run(flows.single)
-            found[COMPLETED].append(completed - started)
-            started, run_id, completed = self._one_run(flows.pair)
-            found[BOTH_COMPLETED].append(completed - started)
-            first_began, first_ended, second_began = self.client.get(run_id).output["second"]
-            found[BEGIN].append(first_began - started)
+            run = self._one_run(flows.single, COMPLETED_LOOK_SECONDS)
+            found[COMPLETED].append(run.completed - run.started)
+            run = self._one_run(flows.pair, COMPLETED_LOOK_SECONDS)
+            found[BOTH_COMPLETED].append(run.completed - run.started)
+            time.sleep(REST_SECONDS)
+            run = self._one_run(flows.pair, REST_SECONDS)
+            first_began, first_ended, second_began = self.client.get(run.run_id).output["second"]
+            found[BEGIN].append(first_began - run.started)
+            found[BEGIN_AFTER_COMMIT].append(first_began - run.committed)
             found[NEXT].append(second_began - first_ended)
         return found
 
-    def _one_run(self, flow: Flow) -> tuple[float, str, float]:
+    def _one_run(self, flow: Flow, look: float) -> _Run:
         started = time.monotonic()
         run_id = self.client.start(flow.slug, {})
+        committed = time.monotonic()
+        time.sleep(look)
         while self.client.status(run_id) == "started":
-            time.sleep(COMPLETED_LOOK_SECONDS)
-        return started, run_id, time.monotonic()
+            time.sleep(look)
+        return _Run(run_id, started, committed, time.monotonic())
 
 
 def in_turn(contenders: Sequence[Contender], repeat: int) -> Iterator[tuple[int, Contender]]:
