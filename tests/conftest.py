@@ -2,7 +2,7 @@
 
 ``database_url`` gives each test a database of its own with the pgflow schema installed, cloned from a
 template. Tests that take it run once per kind of server: the embedded wheel's PostgreSQL and the
-system's; some of the SQL core also on the PostgreSQL 16 of the wheel. Those of the command line run on one of
+system's; some of the SQL core also on the PostgreSQL 16 of the wheel. Those in tests/acceptance run on one of
 them, half of them on each, unless --all-servers is given. A kind that the machine lacks is
 skipped with a reason, unless PGFLOW_REQUIRE_ALL=1.
 """
@@ -61,8 +61,8 @@ FOLDERS = ("unit", "chaos", "acceptance", "fault", "database")
 
 
 ON_POSTGRESQL_16 = ("test_sql_runs", "test_schema")
-ON_ONE_SERVER = ("test_batch", "test_bench", "test_cli_", "test_command_line")
-"""Files of tests whose statements are tested on each server elsewhere."""
+ON_ONE_SERVER = "acceptance"
+"""A folder of tests whose statements are tested on each server elsewhere."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -77,7 +77,7 @@ def _is_needed(item: pytest.Item) -> bool:
     server = _parameters(item).get("server") if isinstance(item, pytest.Function) else None
     if server == "wheel16":
         return item.path.name.startswith(ON_POSTGRESQL_16)
-    if server is None or not _may_choose(item) or not item.path.name.startswith(ON_ONE_SERVER):
+    if server is None or not _may_choose(item) or ON_ONE_SERVER not in item.path.parts:
         return True
     without_server = item.name.replace(str(server), "")
     return server == ("embedded", "system")[zlib.crc32(without_server.encode()) % 2]
