@@ -96,8 +96,7 @@ class Batch:
             self._worker.launch(self._standby)  # it takes most of a second
             self._opening.look()
             source = self._source()
-            self._opening.clear()
-            self._worker.start()
+            self._worker.start(self._opening.clear)
             self._begin(self._opening.open(), source)
             undo.pop_all()
 

@@ -65,6 +65,12 @@ def require_unlocked(paths: Iterable[str]) -> None:
         outputs.require_unlocked(path)
 
 
+def require_folders(paths: Iterable[str]) -> None:
+    """Raises OutputRefusedError for a file that cannot be made, as it has no folder that may be written to."""
+    for path in paths:
+        outputs.require_folder(path)
+
+
 class BatchFiles:
     """Open files, each locked for this process. For one thread. ``target`` is what the job log says was run.
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pgflow.batch import naming, trial
-from pgflow.batch.files import BatchFiles, paths, require_distinct, require_unlocked, require_vacant
+from pgflow.batch import naming
+from pgflow.batch.files import (
+    BatchFiles,
+    paths,
+    require_distinct,
+    require_folders,
+    require_unlocked,
+    require_vacant,
+)
 from pgflow.batch.options import BatchOptions
 from pgflow.database import Database, batches, capabilities, schema
 from pgflow.database.batches import BatchPass, FileKind, KnownBatch
-from pgflow.errors import BatchExistsError, BatchMismatchError, NotInContractError, OutputRefusedError
+from pgflow.errors import (
+    BatchExistsError,
+    BatchMismatchError,
+    BatchTakenOverError,
+    NotInContractError,
+    OutputRefusedError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +51,9 @@ class Opening:
         self._options = options
         self.name = options.batch_name()
         self._flow_slug = naming.flow_slug(self.name)
-        self._batch_target = options.batch_target(self._flow_slug)
-        self._target = self._batch_target.target
-        self.reference = self._batch_target.reference()
+        target = options.batch_target(self._flow_slug)
+        self._target = target.target
+        self.reference = target.reference()
         self._wanted = paths(options.output, options.joblog, errors_in_output=options.errors_in_output)
         require_distinct(self._wanted, options.source)
         self._known: KnownBatch | None = None
@@ -54,6 +67,7 @@ class Opening:
             schema.ensure(connection)
             if not capabilities.look(connection).is_ours:
                 raise NotInContractError(what="batches")
+        require_folders(self._wanted.values())
         self._known = batches.find(self._database, self.name)
         match self._options.mode:
             case "new":
@@ -85,12 +99,12 @@ class Opening:
         raise BatchMismatchError(name=self.name, found=found, wanted=wanted)
 
     def clear(self) -> None:
-        """Delete what is to be overwritten, unless the target cannot be loaded; after ``look``, before a worker serves
-        the flow, which would work on what is left of the batch. Raises what loading the target raises, too."""
+        """Delete what is to be overwritten; after ``look``, once a worker has loaded the target and before it serves
+        the flow: it would work on what is left of the batch. Raises as ``look`` does."""
         if self._options.mode == "overwrite" and self._known is not None:
-            trial.load(self._batch_target)
             with batches.opening(self._database, self.name):
                 require_unlocked(self._known_paths())
+                require_unlocked(self._wanted.values())
                 batches.delete(self._database, self.name)
 
     def open(self) -> OpenBatch:
@@ -103,6 +117,8 @@ class Opening:
 
     def _made(self) -> OpenBatch:
         made = batches.create(self._database, self.name, self._flow_slug, self._target, self.reference, self._wanted)
+        if made is None and self._options.mode == "overwrite":  # by another that does the same
+            raise BatchTakenOverError(name=self.name)
         if made is None:
             raise _exists(batches.require(self._database, self.name))
         try:

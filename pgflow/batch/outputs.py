@@ -127,9 +127,18 @@ def require_vacant(path: str) -> None:
 
 
 def require_unlocked(path: str) -> None:
-    """Raises OutputRefusedError for a file that another is writing to."""
-    if os.path.exists(path):
+    """Raises OutputRefusedError for a file that another is writing to, or that cannot be opened. A pipe is not opened:
+    who reads it would take that for all there is."""
+    if os.path.exists(path) and not is_special(path):
         os.close(_opened(path, 0))
+
+
+def require_folder(path: str) -> None:
+    """Raises OutputRefusedError for a file that is not there and cannot be made."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.lexists(path) and not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EACCES if os.path.isdir(folder) else errno.ENOENT
+        raise _refused(path, OSError(number, os.strerror(number)))
 
 
 def _opened(path: str, flags: int) -> int:

@@ -55,6 +55,11 @@ def run(work: Callable[[], bytes], timeout: float) -> End:
         os.close(writer)
         try:
             return _supervise(pid, reader, dump.fileno(), started, timeout)
+        except BaseException:  # Ctrl-C
+            tree.kill(pid)
+            with contextlib.suppress(ChildProcessError):  # it has been waited for
+                os.waitpid(pid, 0)
+            raise
         finally:
             os.close(reader)
 

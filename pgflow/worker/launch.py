@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Iterator
 
+from pgflow.errors import UndeliveredError
 from pgflow.worker import ancestor
 from pgflow.worker.options import Options
 from pgflow.worker.pool import Pool
@@ -37,6 +38,8 @@ def started_pool(options: Options, conninfo: str) -> Iterator[Pool]:
         pool.start()
         try:
             yield pool
+        except UndeliveredError:  # it has ended, in order
+            raise
         except BaseException:
             pool.stop("the worker did not start")
             end(pool)

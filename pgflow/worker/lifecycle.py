@@ -65,8 +65,10 @@ def serve_with(
     options: Options,
     on_ready: Callable[[list[str]], None],
     request: StopRequest,
+    before_serving: Callable[[], None] = lambda: None,
 ) -> None:
-    """``serve``, with a pool that was launched before. It has ended then, unless this raises."""
+    """``serve``, with a pool that was launched before. It has ended then, unless this raises. ``before_serving`` is
+    called when the flows are compiled, before others know of this worker; it may raise StopRequested."""
     if database.max_connections < CONNECTIONS:
         raise UsageError(
             message=f"A worker needs a database with max_connections of at least {CONNECTIONS}, one for each of its "
@@ -79,6 +81,7 @@ def serve_with(
         flows = _learn_flows(pool, request)
         _limit(pool, options, flows)
         _compile(database, flows, options)
+        before_serving()
         worker_ids = {flow.slug: str(uuid.uuid4()) for flow in flows}
         process = identity.of_this_process()
         register = partial(workers.register, name=f"pgflow-py@{process.host}:{process.pid}", process=process)

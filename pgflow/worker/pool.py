@@ -475,8 +475,7 @@ class Pool:
             slot.stop(reason)
 
     def wait_until_ended(self, timeout: float) -> bool:
-        """After ``stop``: wait up to ``timeout`` seconds until all processes and threads have ended; whether that
-        is so. Then what they shared has been removed."""
+        """After ``stop``: wait up to ``timeout`` seconds for all processes and threads; whether they have ended."""
         self._stopping.set()
         deadline = time.monotonic() + timeout
         self._watch.join(timeout)
@@ -491,8 +490,7 @@ class Pool:
         return True
 
     def abandon(self) -> None:
-        """End all processes without waiting for threads: one may be starting a process, which takes as long as
-        the flows' import."""
+        """End all processes without waiting for threads: one may be starting a process, and importing the flows."""
         self._stopping.set()
         self.stop("the worker was ended")
         # No public way to its pid; the processes that it started die with it (child.initialize).

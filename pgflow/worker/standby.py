@@ -15,6 +15,9 @@ from typing import IO, Any
 
 from pgflow.worker import preload
 
+END_AT_ONCE, GO = b"!", b"g"
+"""What a dispatcher may be told after its order."""
+
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
     "from pgflow.worker.__main__ import main; sys.exit(main())"

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO, Any, NoReturn
 
@@ -20,7 +20,7 @@ from pgflow.quantity import parse_size
 from pgflow.reference import reference_of
 from pgflow.worker import available_cores
 from pgflow.worker.options import Options
-from pgflow.worker.standby import Standby
+from pgflow.worker.standby import END_AT_ONCE, GO, Standby
 
 STOP_TIMEOUT_SECONDS = 10.0
 
@@ -81,8 +81,9 @@ class Worker:
         self.flow_slugs: list[str] = []
         """The slugs of the flows served, once started."""
 
-    def start(self) -> Worker:
-        """Start the dispatcher and wait until it serves.
+    def start(self, before_serving: Callable[[], None] | None = None) -> Worker:
+        """Start the dispatcher and wait until it serves. ``before_serving`` is called when it has loaded and compiled
+        the flows and claims nothing yet; what that raises ends the start.
 
         Raises what keeps it from serving: FlowNotFoundError, FlowImportError, FlowDefinitionError,
         FlowShapeMismatchError, DatabaseError or WorkerStartError.
@@ -90,19 +91,32 @@ class Worker:
         if self._standby is None:
             self.launch()
         assert self._standby is not None
-        self._process, self._standby = self._standby.give(order(self._database, self._options)), None
-        assert self._process.stdout is not None
+        line = order(self._database, self._options, waits=before_serving is not None)
+        self._process, self._standby = self._standby.give(line), None
         try:
-            line = self._process.stdout.readline()
+            if before_serving is not None:
+                self._await_answer()
+                before_serving()
+                self._tell(GO)
+            self.flow_slugs = self._await_answer()["ready"]
         except BaseException:  # Ctrl-C while the flows are imported
             self.stop(timeout=0)
             raise
-        answer = json.loads(line) if line else None
+        return self
+
+    def _await_answer(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] | None = json.loads(line) if line else None
         if answer is None or "error" in answer:
             self._abandon_start(answer)
-        else:
-            self.flow_slugs = answer["ready"]
-        return self
+        return answer
+
+    def _tell(self, byte: bytes) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
+                os.write(self._process.stdin.fileno(), byte)
 
     def launch(self, standby: Standby | None = None) -> None:
         """Begin to start the dispatcher, for who has something else to do meanwhile. It loads what it consists of, and
@@ -129,9 +143,7 @@ class Worker:
     def end_at_once(self) -> None:
         """Let a ``stop`` that waits in another place return soon: what still runs is killed and handed back. For
         signal handlers."""
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):  # it has ended meanwhile
-                os.write(self._process.stdin.fileno(), b"!")
+        self._tell(END_AT_ONCE)
 
     def stop(self, timeout: float | None = None) -> int:
         """Stop claiming, let what runs finish (each task has its deadline), deliver, end.
@@ -185,6 +197,14 @@ def _size(name: str, value: str | int | None) -> int | None:
         raise UsageError(message=f"{name} {error}") from None
 
 
-def order(database: Database, options: Options) -> str:
-    """What a dispatcher is told to do, one line of JSON; the passwords of the database included."""
-    return json.dumps({"database": database.order(), "conninfo": database.conninfo, "options": options.to_order()})
+def order(database: Database, options: Options, *, waits: bool = False) -> str:
+    """What a dispatcher is told to do, one line of JSON; the passwords of the database included. ``waits``: it answers
+    when it has loaded the flows, too, and serves them when it is told GO."""
+    return json.dumps(
+        {
+            "database": database.order(),
+            "conninfo": database.conninfo,
+            "options": options.to_order(),
+            "waits": waits,
+        }
+    )

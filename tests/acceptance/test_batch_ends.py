@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import shlex
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from tests.support.batch import Job, indexes, ok, read
-from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, hear
+from tests.support.cli import PGFLOW, TIMEOUT_SECONDS, begun, call, hear, slow_import
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
 from tests.support.worker import runs_in
@@ -179,6 +180,41 @@ def test_what_goes_to_a_device_goes_on_too(job: Job) -> None:
     assert Counter(notes(job)) == Counter(map(str, range(20)))
 
 
+def test_a_pipe_that_somebody_reads_goes_on_too(job: Job) -> None:
+    job = Job(job.folder, job.url, "double")
+    pipe = job.folder / "pipe"
+    os.mkfifo(pipe)
+    command = [*job.arguments()[:4], "--output", str(pipe), "--slots", "1"]
+    for option, items in (("--name", [1, 2]), ("--resume", [1, 2, 3]), ("--overwrite", [4])):
+        job.write(items)
+        with begun(*command, *([] if option == "--name" else [option]), "--name", "piped", url=job.url) as process:
+            with pipe.open() as reader:  # waits for a writer
+                lines = [json.loads(line) for line in reader]
+            assert process.wait(TIMEOUT_SECONDS) == 0
+        assert [line["output"] for line in lines] == [2 * item for item in items if option != "--resume" or item == 3]
+
+
+def test_a_batch_is_not_deleted_where_the_new_one_has_no_folder(job: Job) -> None:
+    job.write([note(job, 1)])
+    ok(job.run("--name", "kept"))
+    elsewhere = [*job.arguments("--name", "kept")[:4], "--output", str(job.folder / "no" / "out"), "--name", "kept"]
+    assert "make the folder first" in ok(call(*elsewhere, "--overwrite", url=job.url), expected=2).stderr
+    ok(job.run("--name", "kept", "--resume"))
+    assert notes(job) == ["1"]
+
+
+def test_an_interrupted_dry_run_leaves_no_process(job: Job) -> None:
+    target = slow_import(job.folder).replace(":flow", ":f")
+    with begun("batch", target, "--input", str(job.input), "--dry-run", url=job.url) as process:
+        wait_until((job.folder / "began").exists, "the import runs")
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 130
+    assert children
+    assert psutil.wait_procs(children, timeout=TIMEOUT_SECONDS)[1] == []
+
+
 def test_a_worker_of_a_batch_that_is_not_there_says_so(database_url: str) -> None:
     result = call("worker", "--batch", "nowhere", url=database_url)
     assert (result.returncode, "There is no batch nowhere" in result.stderr) == (2, True)
@@ -257,7 +293,9 @@ def moment(job: Job, chance: random.Random) -> Callable[[], bool]:
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_it_goes_on_with_every_item_exactly_once(job: Job, seed: int) -> None:
     chance = random.Random(seed)
-    items = [{"name": n} if n % 10 else {"name": n, "exit": 3} if n % 100 == 0 else {"name": 7} for n in range(500)]
+    items: list[dict[str, object]] = [{"name": n, "sleep": 0.004} for n in range(500)]
+    items[::10] = [{"name": 7}] * 50
+    items[::100] = [{"name": n, "exit": 3} for n in range(5)]
     job.write(items)
     ordered = ["--keep-order"] if seed == 2 else []
     kills = 0
