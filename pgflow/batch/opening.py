@@ -20,7 +20,6 @@ from pgflow.database.batches import BatchPass, FileKind, KnownBatch
 from pgflow.errors import (
     BatchExistsError,
     BatchMismatchError,
-    BatchTakenOverError,
     NotInContractError,
     OutputRefusedError,
 )
@@ -74,16 +73,18 @@ class Opening:
                 if self._known is not None:
                     raise _exists(self._known)
                 require_vacant(self._wanted)
-            case "overwrite":  # whoever works for what is to be deleted keeps it
-                require_unlocked(self._wanted.values())
-                require_unlocked(self._known_paths())
+            case "overwrite":
+                self._require_nobody_writes(self._known)
             case "resume" | "retry_failed":
                 self._known = self._known or batches.require(self._database, self.name)
                 self._require_same(self._known)
-                require_unlocked(self._known_paths())
+                _require_idle(self._known)
 
-    def _known_paths(self) -> list[str]:
-        return [] if self._known is None else [file.path for file in self._known.files.values()]
+    def _require_nobody_writes(self, known: KnownBatch | None) -> None:
+        """Whoever works for what is to be deleted keeps it."""
+        require_unlocked(self._wanted.values())
+        if known is not None:
+            _require_idle(known)
 
     def _require_same(self, known: KnownBatch) -> None:
         if known.target != self._target:
@@ -103,8 +104,7 @@ class Opening:
         the flow: it would work on what is left of the batch. Raises as ``look`` does."""
         if self._options.mode == "overwrite" and self._known is not None:
             with batches.opening(self._database, self.name):
-                require_unlocked(self._known_paths())
-                require_unlocked(self._wanted.values())
+                self._require_nobody_writes(self._known)
                 batches.delete(self._database, self.name)
 
     def open(self) -> OpenBatch:
@@ -117,10 +117,10 @@ class Opening:
 
     def _made(self) -> OpenBatch:
         made = batches.create(self._database, self.name, self._flow_slug, self._target, self.reference, self._wanted)
-        if made is None and self._options.mode == "overwrite":  # by another that does the same
-            raise BatchTakenOverError(name=self.name)
-        if made is None:
-            raise _exists(batches.require(self._database, self.name))
+        if made is None:  # another has made it meanwhile, and writes to its files by now
+            known = batches.require(self._database, self.name)
+            _require_idle(known)
+            raise _exists(known)
         try:
             files = BatchFiles.create(
                 self._wanted,
@@ -134,7 +134,7 @@ class Opening:
         return OpenBatch(made, files, Earlier())
 
     def _gone_on(self, known: KnownBatch) -> OpenBatch:
-        require_unlocked(self._known_paths())  # whoever still works for the batch keeps it
+        _require_idle(known)
         new = {kind: path for kind, path in self._wanted.items() if kind not in known.files}
         require_vacant(new)
         emptied: list[FileKind] = ["errors"] if self._options.mode == "retry_failed" else []
@@ -148,6 +148,11 @@ class Opening:
     def outcome(self) -> KnownBatch:
         """What the batch has come to. Raises DatabaseError or psycopg.Error."""
         return batches.require(self._database, self.name)
+
+
+def _require_idle(known: KnownBatch) -> None:
+    """Whoever still works for a batch keeps it."""
+    require_unlocked(file.path for file in known.files.values())
 
 
 def _exists(known: KnownBatch) -> BatchExistsError:

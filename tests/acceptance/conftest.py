@@ -8,6 +8,8 @@ import pytest
 
 from pgflow import Worker
 from pgflow.database import Database
+from tests.support.seed import Seed, seed
+from tests.support.sql import Core
 from tests.support.worker import Runs, runs_in
 
 
@@ -35,3 +37,17 @@ def start_worker(database_url: str) -> Iterator[Callable[..., Worker]]:
 def database(database_url: str) -> Iterator[Database]:
     with Database(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def core(database_url: str) -> Iterator[Core]:
+    """The SQL core of the test's database."""
+    core = Core(database_url)
+    with core.connection:
+        yield core
+
+
+@pytest.fixture
+def seeded(core: Core) -> Seed:
+    """Runs in all states."""
+    return seed(core)

@@ -47,17 +47,23 @@ def resume_line(stderr: str) -> list[str]:
     return words[3:]
 
 
+def interrupted(job: Job, *arguments: str, number: signal.Signals = signal.SIGINT) -> str:
+    """What the command says that is interrupted while two items run, which wait for ``go`` and then finish."""
+    with begun(*arguments, url=job.url) as process:
+        wait_until(lambda: len(notes(job)) == 2, "two items run")
+        process.send_signal(number)
+        hear(process, "Interrupted: finishing what runs")
+        (job.folder / "go").touch()
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 130, stderr
+    return stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_lets_finish_what_runs_and_tells_how_to_go_on(job: Job, number: signal.Signals) -> None:
     go = job.folder / "go"
     job.write([note(job, n, wait=str(go)) for n in range(20)])
-    with begun(*job.arguments(), url=job.url) as process:
-        wait_until(lambda: len(notes(job)) == 2, "two items run")
-        process.send_signal(number)
-        hear(process, "Interrupted: finishing what runs")
-        go.touch()
-        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
-        assert process.returncode == 130, stderr
+    stderr = interrupted(job, *job.arguments(), number=number)
     done = len(job.results())
     assert 2 <= done < 20
     ok(call(*resume_line(stderr), url=job.url))
@@ -82,10 +88,8 @@ def test_a_second_interrupt_kills_what_runs_which_runs_again(job: Job) -> None:
 
 
 def test_an_interrupt_while_it_starts_leaves_nothing(job: Job) -> None:
-    slow = job.folder / "slow.py"
-    slow.write_text(f"import pathlib, time\npathlib.Path({str(job.folder)!r}, 'began').touch()\ntime.sleep(1000)\n")
     job.write([1])
-    arguments = ["batch", f"{slow}:f", "--input", str(job.input), "--output", str(job.output)]
+    arguments = ["batch", slow_import(job.folder), "--input", str(job.input), "--output", str(job.output)]
     with begun(*arguments, url=job.url) as process:
         wait_until((job.folder / "began").exists, "the import runs")
         children = psutil.Process(process.pid).children(recursive=True)
@@ -152,12 +156,7 @@ def test_of_two_that_open_a_batch_at_once_one_goes_on(job: Job, option: str) -> 
 def test_what_an_overwritten_batch_had_left_does_not_run(job: Job) -> None:
     go = job.folder / "go"
     job.write([note(job, n, wait=str(go)) for n in range(40)])
-    with begun(*job.arguments(), url=job.url) as process:
-        wait_until(lambda: len(notes(job)) == 2, "two items run")
-        process.send_signal(signal.SIGINT)
-        hear(process, "Interrupted: finishing what runs")
-        go.touch()
-        process.communicate(timeout=TIMEOUT_SECONDS)
+    interrupted(job, *job.arguments())
     done = notes(job)
     assert len(done) < 40
     job.write([note(job, 100)])
@@ -170,12 +169,7 @@ def test_what_goes_to_a_device_goes_on_too(job: Job) -> None:
     go = job.folder / "go"
     job.write([note(job, n, wait=str(go)) for n in range(20)])
     files = ["--input", str(job.input), "--output", "/dev/null"]
-    with begun("batch", *job.arguments()[1:2], *files, "--slots", "2", url=job.url) as process:
-        wait_until(lambda: len(notes(job)) == 2, "two items run")
-        process.send_signal(signal.SIGINT)
-        hear(process, "Interrupted: finishing what runs")
-        go.touch()
-        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    stderr = interrupted(job, *job.arguments()[:2], *files, "--slots", "2")
     ok(call(*resume_line(stderr), url=job.url))
     assert Counter(notes(job)) == Counter(map(str, range(20)))
 
@@ -204,8 +198,7 @@ def test_a_batch_is_not_deleted_where_the_new_one_has_no_folder(job: Job) -> Non
 
 
 def test_an_interrupted_dry_run_leaves_no_process(job: Job) -> None:
-    target = slow_import(job.folder).replace(":flow", ":f")
-    with begun("batch", target, "--input", str(job.input), "--dry-run", url=job.url) as process:
+    with begun("batch", slow_import(job.folder), "--input", str(job.input), "--dry-run", url=job.url) as process:
         wait_until((job.folder / "began").exists, "the import runs")
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)

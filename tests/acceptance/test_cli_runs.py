@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support import contract_core
 from tests.support.cli import begun, call, hear
-from tests.support.seed import Seed, seed
+from tests.support.seed import Seed
 from tests.support.sql import Core
 from tests.support.terminal import on_a_terminal
 from tests.support.worker import FALSY
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    core = Core(database_url)
-    with core.connection:
-        yield core
-
-
-@pytest.fixture
-def seeded(core: Core) -> Seed:
-    return seed(core)
 
 
 def test_runs_are_listed_as_text_and_as_json(database_url: str, seeded: Seed) -> None:

@@ -8,15 +8,7 @@ import pytest
 
 from pgflow.database import schema
 from tests.support.cli import call
-from tests.support.seed import Seed, seed
-from tests.support.sql import Core
-
-
-@pytest.fixture
-def seeded(database_url: str) -> Seed:
-    core = Core(database_url)
-    with core.connection:
-        return seed(core)
+from tests.support.seed import Seed
 
 
 def test_a_run_or_step_lists_its_tasks(database_url: str, seeded: Seed) -> None:

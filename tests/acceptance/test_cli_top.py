@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator
 
 import psutil
 import psycopg
@@ -13,24 +12,12 @@ import pytest
 
 from tests.support import contract_core
 from tests.support.cli import call
-from tests.support.seed import Seed, seed
+from tests.support.seed import Seed
 from tests.support.sql import Core
 from tests.support.terminal import on_a_terminal
 from tests.support.waiting import wait_until
 
 ALTERNATE_SCREEN, USUAL_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    core = Core(database_url)
-    with core.connection:
-        yield core
-
-
-@pytest.fixture
-def seeded(core: Core) -> Seed:
-    return seed(core)
 
 
 def test_a_pipe_gets_one_look_as_plain_text(database_url: str, seeded: Seed) -> None:

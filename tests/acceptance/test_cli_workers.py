@@ -7,22 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from pgflow import Worker
 from tests.support.cli import begun, call, hear, patient_flow
-from tests.support.seed import Seed, seed
+from tests.support.seed import Seed
 from tests.support.sql import Core
 from tests.support.terminal import on_a_terminal
 from tests.support.waiting import wait_until
 from tests.support.worker import ARITHMETIC, FALSY, runs_in
-
-
-@pytest.fixture
-def seeded(database_url: str) -> Seed:
-    core = Core(database_url)
-    with core.connection:
-        return seed(core)
 
 
 def test_a_worker_is_listed_with_its_process_its_flows_and_what_it_holds(database_url: str, tmp_path: Path) -> None:

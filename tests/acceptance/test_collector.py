@@ -26,13 +26,6 @@ WAIT_SECONDS = 30
 WORKER_ID = "00000000-0000-4000-8000-000000000001"
 
 
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    core = Core(database_url)
-    with core.connection:
-        yield core
-
-
 @contextmanager
 def collecting(database: Database) -> Iterator[Collector]:
     """A running collector; on leaving, everything has been delivered."""
